@@ -1,0 +1,149 @@
+/*
+ * The node graph: opening, closing and reopening images, finding nodes.
+ *
+ * A BlockGraph is a set of nodes with names of their own: there is no global
+ * one.  Everything here runs on the graph's *control thread* (the monitor, or
+ * a tool's main thread) and may block.  The I/O path takes no graph lock: what
+ * it follows changes only while it is drained.
+ *
+ * Options are JSON objects (jansson), nested as in blockdev-add; strings from a
+ * command line are accepted wherever a number or boolean is meant.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#ifndef BLOCK_BLOCK_H
+#define BLOCK_BLOCK_H
+
+#include <jansson.h>
+#include "qemu/error.h"
+#include "block/block-request.h"
+
+typedef struct BlockGraph BlockGraph;
+typedef struct BlockDriver BlockDriver;
+
+#define BDRV_SECTOR_SIZE 512
+
+/* How an image is opened. */
+enum {
+    BDRV_O_RDWR      = 1 << 0,
+    BDRV_O_NOCACHE   = 1 << 1,   /* cache.direct: past the host's page cache */
+    BDRV_O_NO_FLUSH  = 1 << 2,   /* cache.no-flush: drop flushes */
+    BDRV_O_UNMAP     = 1 << 3,   /* discard=unmap: pass discards down */
+    BDRV_O_AUTO_RDONLY = 1 << 4, /* read-only if writing is not allowed */
+    BDRV_O_NO_BACKING = 1 << 5,  /* leave the backing chain closed */
+    BDRV_O_NO_IO     = 1 << 6,   /* metadata only: data is never accessed */
+    BDRV_O_PROTOCOL  = 1 << 7,   /* do not probe for a format above it */
+    BDRV_O_CHECK     = 1 << 8,   /* opened to be checked: tolerate damage */
+    BDRV_O_RESIZE    = 1 << 9,   /* the user will resize */
+    BDRV_O_COPY_ON_READ = 1 << 10,
+    BDRV_O_INACTIVE  = 1 << 11,
+};
+
+/* QEMU's permissions; file locks on the host follow them. */
+enum {
+    BLK_PERM_CONSISTENT_READ = 1 << 0,
+    BLK_PERM_WRITE           = 1 << 1,
+    BLK_PERM_WRITE_UNCHANGED = 1 << 2,
+    BLK_PERM_RESIZE          = 1 << 3,
+    BLK_PERM_ALL             = 0x0f,
+};
+
+typedef enum PreallocMode {
+    PREALLOC_MODE_OFF,
+    PREALLOC_MODE_METADATA,
+    PREALLOC_MODE_FALLOC,
+    PREALLOC_MODE_FULL,
+} PreallocMode;
+
+extern const char *const PreallocMode_names[];   /* NULL-terminated */
+
+/* What bdrv_block_status() reports of a range. */
+enum {
+    BDRV_BLOCK_DATA         = 1 << 0,  /* data is in this layer's storage */
+    BDRV_BLOCK_ZERO         = 1 << 1,  /* reads as zeroes */
+    BDRV_BLOCK_OFFSET_VALID = 1 << 2,  /* *map is where it is in *file */
+    BDRV_BLOCK_ALLOCATED    = 1 << 3,  /* this layer decides the contents */
+    BDRV_BLOCK_EOF          = 1 << 4,  /* the range ends where the node ends */
+    BDRV_BLOCK_RECURSE      = 1 << 5,  /* ask *file at *map for zeroes too */
+    BDRV_BLOCK_COMPRESSED   = 1 << 6,
+};
+
+typedef struct BlockDriverInfo {
+    int64_t cluster_size;             /* bytes; 0: no such unit */
+    int64_t subcluster_size;
+    bool is_dirty;
+} BlockDriverInfo;
+
+BlockGraph *block_graph_new(void);
+/* Every node must have been released. */
+void block_graph_free(BlockGraph *graph);
+
+/*
+ * Open an image.  @filename may be a path, "protocol:…" or "json:{…}", or NULL
+ * when @options says it all; @reference names a node that exists already
+ * (then the rest is NULL).  @options is used up (a reference is taken from the
+ * caller), also on failure.  Without a "driver" the format is probed.  Returns
+ * a node of which the caller owns a reference, or NULL with @errp.
+ */
+BlockDriverState *bdrv_open(BlockGraph *graph, const char *filename,
+                            const char *reference, json_t *options, int flags,
+                            Error **errp);
+void bdrv_ref(BlockDriverState *bs);
+/* Drop a reference; the last one closes the node and releases its children. */
+void bdrv_unref(BlockDriverState *bs);
+
+/*
+ * Change what can be changed of an open image (read-only, cache.direct,
+ * cache.no-flush, discard, and what its driver allows).  Drains.  All or
+ * nothing: false with @errp leaves everything as it was.  Uses @options up.
+ */
+bool bdrv_reopen(BlockDriverState *bs, json_t *options, Error **errp);
+
+BlockDriverState *bdrv_find_node(BlockGraph *graph, const char *node_name);
+/* The next node after @bs in the order of creation, the first for NULL. */
+BlockDriverState *bdrv_next_node(BlockGraph *graph, BlockDriverState *bs);
+
+/* Names and properties: constant while a node is open. */
+const char *bdrv_get_node_name(const BlockDriverState *bs);
+const char *bdrv_get_format_name(const BlockDriverState *bs);
+const char *bdrv_get_filename(const BlockDriverState *bs);
+BlockGraph *bdrv_get_graph(const BlockDriverState *bs);
+bool bdrv_is_read_only(const BlockDriverState *bs);
+BlockDriverState *bdrv_filter_or_cow_bs(BlockDriverState *bs);
+BlockDriverState *bdrv_primary_bs(BlockDriverState *bs);   /* "file" child */
+BlockDriverState *bdrv_backing_bs(BlockDriverState *bs);
+
+/* Length in bytes, a multiple of 512, or -errno.  Any thread. */
+int64_t bdrv_getlength(BlockDriverState *bs);
+/* Bytes that the image takes on the host, or -errno. */
+int64_t bdrv_get_allocated_file_size(BlockDriverState *bs);
+int bdrv_get_info(BlockDriverState *bs, BlockDriverInfo *info);
+/* Format-specific facts for "info", {"type":…,"data":…}; NULL: none.  New. */
+json_t *bdrv_get_specific_info(BlockDriverState *bs, Error **errp);
+/* How the node was opened, as a json object (new reference). */
+json_t *bdrv_get_options(BlockDriverState *bs);
+
+/* Create an image as "qemu-img create" does.  @options (flat, as after -o, of
+ * the format's create options) is used up. */
+bool bdrv_create(BlockGraph *graph, const char *format, const char *filename,
+                 json_t *options, Error **errp);
+
+BlockDriver *bdrv_find_format(const char *format_name);
+BlockDriver *bdrv_find_protocol(const char *filename, Error **errp);
+/* All drivers, in the order in which they are probed; NULL-terminated. */
+BlockDriver *const *bdrv_all_drivers(void);
+
+/*
+ * Close the gates of all backends above @bs: their new requests park, and when
+ * this returns no request is under way in @bs or its children.  Nests; control
+ * thread only, never from a request.  _end runs what was parked.
+ */
+void bdrv_drained_begin(BlockDriverState *bs);
+void bdrv_drained_end(BlockDriverState *bs);
+
+/* Parse "none", "writeback", "writethrough", "directsync", "unsafe". */
+bool bdrv_parse_cache_mode(const char *mode, int *flags, bool *writethrough);
+/* Parse "ignore"/"off", "unmap"/"on". */
+bool bdrv_parse_discard_flags(const char *mode, int *flags);
+
+#endif
