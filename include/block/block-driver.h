@@ -1,0 +1,300 @@
+/*
+ * What a driver provides, and what it may call.
+ *
+ * A BlockDriver is a table of *blocking* functions.  Requests call them from
+ * many threads at once: a driver protects its own state (rules: docs/devel/
+ * locks).  A driver that wants speed adds map_nowait or submit.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#ifndef BLOCK_DRIVER_H
+#define BLOCK_DRIVER_H
+
+#include "block/block.h"
+#include "qemu/options.h"
+
+typedef struct BlockLimits {
+    uint32_t request_alignment;    /* bytes, a power of two, at least 1 */
+    int64_t max_transfer;          /* bytes a read or write; 0: no limit */
+    int64_t opt_transfer;
+    int64_t max_pdiscard;          /* 0: no limit */
+    int64_t pdiscard_alignment;    /* what can be deallocated; 0: 1 */
+    int64_t max_pwrite_zeroes;
+    int64_t pwrite_zeroes_alignment;
+    size_t min_mem_alignment;      /* buffers must be aligned so */
+    size_t opt_mem_alignment;
+    int max_iov;                   /* entries a request; 0: IOV_MAX */
+    uint32_t logical_block_size;   /* of the host's device; 0: unknown */
+    uint32_t physical_block_size;
+} BlockLimits;
+
+/* What a child is to its parent; decides default permissions. */
+typedef enum BdrvChildRole {
+    BDRV_CHILD_DATA     = 1 << 0,
+    BDRV_CHILD_METADATA = 1 << 1,
+    BDRV_CHILD_FILTERED = 1 << 2,
+    BDRV_CHILD_COW      = 1 << 3,
+    BDRV_CHILD_PRIMARY  = 1 << 4,
+    BDRV_CHILD_IMAGE    = BDRV_CHILD_DATA | BDRV_CHILD_METADATA,
+} BdrvChildRole;
+
+/* An edge of the graph.  Constant while undrained. */
+struct BdrvChild {
+    BlockDriverState *bs;
+    char *name;                    /* "file", "backing" …; "root" of a backend */
+    int role;
+    BlockDriverState *parent_bs;   /* one of these two */
+    BlockBackend *parent_blk;
+    uint64_t perm;
+    uint64_t shared_perm;
+    ListNode child_node;           /* parent_bs->children */
+    ListNode parent_node;          /* bs->parents */
+};
+
+/* The answer of map_nowait. */
+typedef enum BdrvMapResult {
+    /* It would block, or needs more than passing it on: ask a worker. */
+    BDRV_MAP_WORKER,
+    /* The same request, at mapping->offset of mapping->child. */
+    BDRV_MAP_CHILD,
+    /* Nothing is left to do: mapping->ret is the result. */
+    BDRV_MAP_DONE,
+} BdrvMapResult;
+
+typedef struct BdrvMapping {
+    BdrvChild *child;
+    int64_t offset;
+    int ret;
+} BdrvMapping;
+
+/* One option of "create -o help". */
+typedef enum BlockOptType {
+    BLOCK_OPT_STRING,
+    BLOCK_OPT_BOOL,
+    BLOCK_OPT_NUMBER,
+    BLOCK_OPT_SIZE,
+} BlockOptType;
+
+typedef struct BlockCreateOption {
+    const char *name;
+    BlockOptType type;
+    const char *help;
+    const char *def_value;         /* shown by help; NULL: none */
+} BlockCreateOption;
+
+struct BlockDriver {
+    const char *format_name;
+    /* "file" for file:…; NULL for formats and filters. */
+    const char *protocol_name;
+    size_t instance_size;
+    bool is_filter;
+    bool supports_backing;
+    /* Length may change without a truncate (a device): ask each time. */
+    bool has_variable_length;
+    const BlockCreateOption *create_opts;      /* ends with a NULL name */
+
+    /* 0…100: how sure that @buf (the first @size bytes) is of this format. */
+    int (*probe)(const uint8_t *buf, int size, const char *filename);
+    int (*probe_device)(const char *filename);
+    /* Turn what follows "protocol:" into @options; @filename is whole. */
+    bool (*parse_filename)(const char *filename, json_t *options,
+                           Error **errp);
+
+    /*
+     * Open: take from @options (nested, driver-specific; the core refuses what
+     * is left over) and read what is needed.  bs->opaque is zeroed memory of
+     * instance_size.  On failure, undo; close is not called.
+     */
+    bool (*open)(BlockDriverState *bs, json_t *options, int flags,
+                 Error **errp);
+    void (*close)(BlockDriverState *bs);
+    /* Reopen, drained: prepare may fail; then commit or abort. @state carries
+     * what prepare made. */
+    bool (*reopen_prepare)(BlockDriverState *bs, json_t *options, int flags,
+                           void **state, Error **errp);
+    void (*reopen_commit)(BlockDriverState *bs, void *state);
+    void (*reopen_abort)(BlockDriverState *bs, void *state);
+    /* Set what bs->bl cannot inherit from the children.  After open, reopen. */
+    void (*refresh_limits)(BlockDriverState *bs);
+    /* What is needed of @child; NULL: by role (bdrv_default_perms()). */
+    void (*child_perm)(BlockDriverState *bs, BdrvChild *child, int role,
+                       uint64_t perm, uint64_t shared,
+                       uint64_t *nperm, uint64_t *nshared);
+    /* Permissions of the node as a whole: locks on the host.  check may fail;
+     * then set or abort follows. */
+    bool (*check_perm)(BlockDriverState *bs, uint64_t perm, uint64_t shared,
+                       Error **errp);
+    void (*set_perm)(BlockDriverState *bs, uint64_t perm, uint64_t shared);
+    void (*abort_perm_update)(BlockDriverState *bs);
+
+    /* Create an image: @filename for protocols, formats create their file by
+     * bdrv_create_file().  @options flat, all taken. */
+    bool (*create)(BlockGraph *graph, const char *filename, json_t *options,
+                   Error **errp);
+
+    /*
+     * Requests.  Any thread, many at once, blocking.  0 or -errno.  Ranges are
+     * within limits, aligned to request_alignment, inside the length (writes
+     * may extend a growable protocol).  A short transfer is an error; there is
+     * no partial success.
+     */
+    int (*preadv)(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                  QEMUIOVector *qiov, size_t qiov_offset, int flags);
+    int (*pwritev)(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                   QEMUIOVector *qiov, size_t qiov_offset, int flags);
+    /* -ENOTSUP: the core writes zeroes. */
+    int (*pwrite_zeroes)(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                         int flags);
+    /* -ENOTSUP counts as done: discarding is advice. */
+    int (*pdiscard)(BlockDriverState *bs, int64_t offset, int64_t bytes);
+    /* Everything that completed before is on stable storage.  Of the driver's
+     * own state, then (by the core) of its children. */
+    int (*flush)(BlockDriverState *bs);
+    /* BDRV_BLOCK_… for a prefix of the range, *@pnum > 0 its length; NULL:
+     * all is data.  @want_zero: worth an effort to find zeroes. */
+    int (*block_status)(BlockDriverState *bs, bool want_zero, int64_t offset,
+                        int64_t bytes, int64_t *pnum, int64_t *map,
+                        BlockDriverState **file);
+    /* New length (control thread, nothing overlapping runs). */
+    bool (*truncate)(BlockDriverState *bs, int64_t offset, bool exact,
+                     PreallocMode prealloc, int flags, Error **errp);
+    int64_t (*getlength)(BlockDriverState *bs);
+    int64_t (*get_allocated_file_size)(BlockDriverState *bs);
+    int (*get_info)(BlockDriverState *bs, BlockDriverInfo *info);
+    json_t *(*get_specific_info)(BlockDriverState *bs, Error **errp);
+    json_t *(*measure)(json_t *options, BlockDriverState *in_bs, Error **errp);
+
+    /* Which flags of a write or write_zeroes the driver honours itself; the
+     * core emulates FUA by a flush. */
+    int supported_write_flags;
+    int supported_zero_flags;
+
+    /*
+     * Fast path, in the submitting thread: try-lock only, no I/O, no wait.
+     * NULL: always a worker.  A mapping that points at something which could
+     * go away sets req->pin and req->unpin.
+     */
+    BdrvMapResult (*map_nowait)(BlockDriverState *bs, BdrvTrackedRequest *req,
+                                BdrvMapping *mapping);
+    /*
+     * Start req (at req->map_offset of this node) and complete it later by
+     * bdrv_request_complete().  Runs in the home context's thread, which
+     * completes it, too, or any other thread.  False: not this one now, ask a
+     * worker (nothing has been done).  An immediate result is also reported
+     * by bdrv_request_complete(), after counting bdrv_request_is_inline().
+     */
+    bool (*submit)(BlockDriverState *bs, BdrvTrackedRequest *req);
+    /* Best effort: make a submitted request complete soon. */
+    void (*cancel)(BlockDriverState *bs, BdrvTrackedRequest *req);
+    void (*register_buf)(BlockDriverState *bs, void *host, size_t size);
+    void (*unregister_buf)(BlockDriverState *bs, void *host, size_t size);
+
+    /* blkdebug's break points, and events that other drivers emit. */
+    void (*debug_event)(BlockDriverState *bs, const char *event);
+    int (*debug_breakpoint)(BlockDriverState *bs, const char *event,
+                            const char *tag);
+    int (*debug_remove_breakpoint)(BlockDriverState *bs, const char *tag);
+    int (*debug_resume)(BlockDriverState *bs, const char *tag);
+    bool (*debug_is_suspended)(BlockDriverState *bs, const char *tag);
+};
+
+/* A node of the graph. */
+struct BlockDriverState {
+    /* Constant while undrained (changed by open, reopen, graph changes). */
+    BlockDriver *drv;
+    void *opaque;
+    BlockGraph *graph;
+    int open_flags;
+    bool read_only;
+    bool detect_zeroes;
+    bool detect_zeroes_unmap;
+    bool probed;                   /* raw that nobody asked for by name */
+    char *node_name;
+    char *filename;                /* as given, or made up from the options */
+    json_t *options;               /* as given, without driver state */
+    BlockLimits bl;
+    BdrvChild *file;               /* the primary child, or NULL */
+    BdrvChild *backing;
+
+    /* The graph mutex. */
+    int refcnt;
+    List children;
+    List parents;
+    ListNode graph_node;
+
+    /* Any thread, atomically. */
+    int64_t total_bytes;           /* length; -1: ask the driver */
+    int tracking;                  /* how many things need tracked requests;
+                                    * changes drained */
+    ReqsLock reqs_lock;
+    List tracked_requests GUARDED_BY(reqs_class);
+    List waiting_requests GUARDED_BY(reqs_class);   /* first come first served */
+};
+
+/* ---- For open, on the control thread ---- */
+
+/*
+ * Open and attach the child that options["name"] describes: a string (node
+ * name) or an object.  @allow_none: absent is no error (returns true, *child
+ * NULL).  The key is taken out of @options.
+ */
+bool bdrv_open_child(BlockDriverState *parent, json_t *options,
+                     const char *name, int role, bool allow_none,
+                     BdrvChild **child, Error **errp);
+/* The child "file", with the format's usual role, into bs->file. */
+bool bdrv_open_file_child(BlockDriverState *bs, json_t *options, Error **errp);
+/* Create "file" for a format; then open it read-write to be filled in. */
+bool bdrv_create_file(BlockGraph *graph, const char *filename, json_t *options,
+                      Error **errp);
+void bdrv_default_perms(BlockDriverState *bs, BdrvChild *c, int role,
+                        uint64_t perm, uint64_t shared,
+                        uint64_t *nperm, uint64_t *nshared);
+
+/* ---- Blocking requests on a child; any thread that may block ---- */
+
+int bdrv_pread(BdrvChild *child, int64_t offset, int64_t bytes, void *buf,
+               int flags);
+int bdrv_pwrite(BdrvChild *child, int64_t offset, int64_t bytes,
+                const void *buf, int flags);
+int bdrv_preadv(BdrvChild *child, int64_t offset, int64_t bytes,
+                QEMUIOVector *qiov, size_t qiov_offset, int flags);
+int bdrv_pwritev(BdrvChild *child, int64_t offset, int64_t bytes,
+                 QEMUIOVector *qiov, size_t qiov_offset, int flags);
+int bdrv_pwrite_zeroes(BdrvChild *child, int64_t offset, int64_t bytes,
+                       int flags);
+int bdrv_pdiscard(BdrvChild *child, int64_t offset, int64_t bytes);
+int bdrv_flush(BlockDriverState *bs);
+/* pwrite, then flush. */
+int bdrv_pwrite_sync(BdrvChild *child, int64_t offset, int64_t bytes,
+                     const void *buf, int flags);
+int bdrv_block_status(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                      int64_t *pnum, int64_t *map, BlockDriverState **file);
+bool bdrv_truncate(BdrvChild *child, int64_t offset, bool exact,
+                   PreallocMode prealloc, int flags, Error **errp);
+
+/* ---- For submit ---- */
+
+/*
+ * The request is done.  From any thread, exactly once; the request is not to
+ * be touched afterwards.
+ */
+void bdrv_request_complete(BdrvTrackedRequest *req, int ret);
+/* Note, before completing from inside submit, that nothing had to wait. */
+void bdrv_request_is_inline(BdrvTrackedRequest *req);
+/* Instead of completing: let a worker run it after all (from its home
+ * thread; the way out when an engine cannot serve it, -EAGAIN). */
+void bdrv_request_to_worker(BdrvTrackedRequest *req);
+
+/* blkdebug's hook: @event happens at @child's node.  Free unless one is there. */
+void bdrv_debug_event(BlockDriverState *bs, const char *event);
+
+/* ---- Tracking (block/tracked-request.c) ---- */
+
+/* Drained: from now on (until _end) requests of @bs are tracked. */
+void bdrv_tracking_begin(BlockDriverState *bs);
+void bdrv_tracking_end(BlockDriverState *bs);
+
+/* block/drivers.c: the one table of all drivers; NULL-terminated. */
+extern BlockDriver *const bdrv_drivers[];
+
+#endif
