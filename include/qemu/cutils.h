@@ -18,8 +18,9 @@
 /*
  * A size in bytes: digits, perhaps a fraction, perhaps one of the suffixes
  * b k m g t p e in either case (powers of 1024); or hexadecimal with 0x, and
- * then neither.  A fraction needs a unit above bytes and is cut off to whole
- * bytes.  No exponents.  A negative number is -ERANGE (its nearest limit is 0).
+ * then neither.  A fraction needs a unit above bytes, unless it is zero, and is
+ * rounded to the nearest byte.  No exponents.  A negative number is -ERANGE
+ * (its nearest limit is 0).
  *
  * Without suffix the number counts bytes; for _MiB, mebibytes; _metric counts
  * bytes and its suffixes are powers of 1000.
@@ -52,6 +53,12 @@ char *size_to_str(uint64_t bytes);
  */
 bool qapi_bool_parse(const char *name, const char *text, bool *value,
                      Error **errp);
+
+/*
+ * Whether @id may be the ID of a node, an object, an export: a letter, then
+ * letters, digits and - . _ only.
+ */
+bool id_wellformed(const char *id);
 
 /* What follows @prefix in @s into *@rest (may be NULL); false if not there. */
 bool strstart(const char *s, const char *prefix, const char **rest);
