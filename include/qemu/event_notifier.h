@@ -50,6 +50,8 @@ bool event_notifier_is_valid(const EventNotifier *e);
 #ifndef _WIN32
 /* Take over @fd, an eventfd that a peer sent; cleanup closes it. */
 void event_notifier_init_fd(EventNotifier *e, int fd);
+/* A pipe, as on systems without eventfd.  Returns 0 or -errno. */
+int event_notifier_init_pipe(EventNotifier *e);
 /* For AioContext implementations only. */
 int event_notifier_get_fd(const EventNotifier *e);
 #endif

@@ -1,0 +1,119 @@
+/*
+ * EventNotifier on POSIX: an eventfd, or a pipe where the system has none.
+ *
+ * Both ends are non-blocking.  A full pipe (or counter) means that the notifier
+ * is raised, which is all that a setter wants.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "qemu/osdep.h"
+#include "qemu/event_notifier.h"
+
+#ifdef __linux__
+#include <sys/eventfd.h>
+#endif
+
+static int init_pipe(EventNotifier *e)
+{
+    int fds[2];
+
+    if (pipe(fds) < 0) {
+        return -errno;
+    }
+    for (int i = 0; i < 2; i++) {
+        if (fcntl(fds[i], F_SETFD, FD_CLOEXEC) < 0 ||
+            fcntl(fds[i], F_SETFL, O_NONBLOCK) < 0) {
+            int ret = -errno;
+
+            close(fds[0]);
+            close(fds[1]);
+            return ret;
+        }
+    }
+    e->rfd = fds[0];
+    e->wfd = fds[1];
+    return 0;
+}
+
+static int init_fds(EventNotifier *e)
+{
+#ifdef __linux__
+    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+
+    if (fd >= 0) {
+        e->rfd = e->wfd = fd;
+        return 0;
+    }
+    if (errno != ENOSYS) {
+        return -errno;
+    }
+#endif
+    return init_pipe(e);
+}
+
+int event_notifier_init_pipe(EventNotifier *e)
+{
+    return init_pipe(e);
+}
+
+int event_notifier_init(EventNotifier *e, bool active)
+{
+    int ret = init_fds(e);
+
+    if (ret < 0) {
+        e->rfd = e->wfd = -1;
+        return ret;
+    }
+    return active ? event_notifier_set(e) : 0;
+}
+
+void event_notifier_init_fd(EventNotifier *e, int fd)
+{
+    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+    e->rfd = e->wfd = fd;
+}
+
+void event_notifier_cleanup(EventNotifier *e)
+{
+    if (!event_notifier_is_valid(e)) {
+        return;
+    }
+    if (e->wfd != e->rfd) {
+        close(e->wfd);
+    }
+    close(e->rfd);
+    e->rfd = e->wfd = -1;
+}
+
+bool event_notifier_is_valid(const EventNotifier *e)
+{
+    return e->rfd >= 0;
+}
+
+int event_notifier_get_fd(const EventNotifier *e)
+{
+    return e->rfd;
+}
+
+int event_notifier_set(EventNotifier *e)
+{
+    /* An eventfd wants eight bytes, a pipe takes any. */
+    static const uint64_t one = 1;
+    ssize_t n = RETRY_ON_EINTR(write(e->wfd, &one, sizeof(one)));
+
+    return n < 0 && errno != EAGAIN ? -errno : 0;
+}
+
+bool event_notifier_test_and_clear(EventNotifier *e)
+{
+    char buf[512];
+    bool raised = false;
+    ssize_t n;
+
+    /* An eventfd is lowered by one read; a pipe when it is empty. */
+    do {
+        n = RETRY_ON_EINTR(read(e->rfd, buf, sizeof(buf)));
+        raised |= n > 0;
+    } while (n == sizeof(buf));
+    return raised;
+}
