@@ -19,6 +19,7 @@
 #define BLOCK_AIO_H
 
 #include "qemu/osdep.h"
+#include "qemu/error.h"
 #include "qemu/event_notifier.h"
 #include "qemu/list.h"
 

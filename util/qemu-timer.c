@@ -1,0 +1,133 @@
+/*
+ * Timers of an AioContext: a list, earliest first, under the timer lock.
+ *
+ * The loop reads the earliest time without the lock (next_timer_ns), so an
+ * iteration with nothing due costs one load.  Whoever arms a timer that becomes
+ * the earliest notifies the loop, which may be asleep until a later one.
+ *
+ * Deleting a timer whose callback runs waits for it on a condition variable,
+ * with "this timer is not the running one" as its predicate; the callback
+ * itself may delete and free its timer.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "qemu/osdep.h"
+#include "qemu/atomic.h"
+#include "aio-internal.h"
+
+void timer_init_ns(QEMUTimer *t, AioContext *ctx, QEMUBHFunc *cb, void *opaque)
+{
+    *t = (QEMUTimer){ .ctx = ctx, .cb = cb, .opaque = opaque };
+}
+
+static void update_next_locked(AioContext *ctx) REQUIRES(timer_class)
+{
+    QEMUTimer *first = list_first(&ctx->timers, QEMUTimer, node);
+
+    qatomic_set(&ctx->next_timer_ns, first ? first->expire_ns : INT64_MAX);
+}
+
+static void disarm_locked(QEMUTimer *t) REQUIRES(timer_class)
+{
+    if (t->armed) {
+        t->armed = false;
+        list_remove(&t->node);
+    }
+}
+
+static void arm_locked(QEMUTimer *t, int64_t expire_ns) REQUIRES(timer_class)
+{
+    AioContext *ctx = t->ctx;
+    ListNode *after = ctx->timers.head.prev;
+
+    /* From the back: most timers are armed for later than those there are. */
+    while (after != &ctx->timers.head &&
+           list_entry(after, QEMUTimer, node)->expire_ns > expire_ns) {
+        after = after->prev;
+    }
+    t->expire_ns = expire_ns;
+    t->armed = true;
+    list_insert_after(after, &t->node);
+}
+
+void timer_mod_ns(QEMUTimer *t, int64_t expire_ns)
+{
+    AioContext *ctx = t->ctx;
+    bool is_first;
+
+    timer_lock(&ctx->timer_lock);
+    disarm_locked(t);
+    arm_locked(t, expire_ns);
+    update_next_locked(ctx);
+    is_first = ctx->timers.head.next == &t->node;
+    timer_unlock(&ctx->timer_lock);
+
+    if (is_first && aio_context_current() != ctx) {
+        aio_notify(ctx);
+    }
+}
+
+void timer_del(QEMUTimer *t)
+{
+    AioContext *ctx = t->ctx;
+
+    timer_lock(&ctx->timer_lock);
+    disarm_locked(t);
+    update_next_locked(ctx);
+    if (aio_context_current() != ctx) {
+        while (ctx->running_timer == t) {
+            timer_wait(&ctx->timer_cond, &ctx->timer_lock);
+        }
+    }
+    timer_unlock(&ctx->timer_lock);
+}
+
+bool timer_pending(QEMUTimer *t)
+{
+    bool armed;
+
+    timer_lock(&t->ctx->timer_lock);
+    armed = t->armed;
+    timer_unlock(&t->ctx->timer_lock);
+    return armed;
+}
+
+int64_t aio_timer_timeout_ns(AioContext *ctx)
+{
+    int64_t next = qatomic_read(&ctx->next_timer_ns);
+
+    if (next == INT64_MAX) {
+        return -1;
+    }
+    return MAX(0, next - qemu_clock_ns());
+}
+
+bool aio_run_timers(AioContext *ctx)
+{
+    bool progress = false;
+    int64_t now;
+    QEMUTimer *t;
+
+    if (likely(qatomic_read(&ctx->next_timer_ns) == INT64_MAX)) {
+        return false;
+    }
+    now = qemu_clock_ns();
+    timer_lock(&ctx->timer_lock);
+    while ((t = list_first(&ctx->timers, QEMUTimer, node)) &&
+           t->expire_ns <= now) {
+        QEMUBHFunc *cb = t->cb;
+        void *opaque = t->opaque;
+
+        disarm_locked(t);
+        update_next_locked(ctx);
+        ctx->running_timer = t;
+        timer_unlock(&ctx->timer_lock);
+        cb(opaque);
+        timer_lock(&ctx->timer_lock);
+        ctx->running_timer = NULL;
+        qemu_cond_broadcast(&ctx->timer_cond);
+        progress = true;
+    }
+    timer_unlock(&ctx->timer_lock);
+    return progress;
+}
