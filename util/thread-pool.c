@@ -1,0 +1,446 @@
+/*
+ * The thread pool: a queue of items, and workers that take them in order.
+ *
+ * One lock guards all of it.  A worker without work waits on its own condition
+ * variable and stands on a stack of idle workers, from which the most recently
+ * idle one (whose cache is warm) is woken first; the others reach the end of
+ * their idle time and leave.  A worker that leaves is joined by the next one
+ * that does, or by thread_pool_free().
+ *
+ * Whether to start a thread is decided by the backlog: more items are queued
+ * than workers are on their way (woken or starting, and not at the queue yet).
+ * Workers between block_begin and block_end do not count against the limit, up
+ * to a hard cap, so that a pool of one can make progress while its one item
+ * waits for another request.
+ *
+ * Yield and enter are a flag and the worker's condition variable: enter sets
+ * the flag, yield waits for it and takes it.
+ *
+ * An item belongs to the pool from submit until its done function is called;
+ * run may free an item that has no done function, so nothing touches it later.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "qemu/osdep.h"
+#include "qemu/atomic.h"
+#include "qemu/error.h"
+#include "block/lock-order.h"
+#include "block/thread-pool.h"
+
+#define DEFAULT_MAX_THREADS 64
+#define MAX_EXTRA_THREADS   64     /* in place of blocked ones */
+#define IDLE_NS             (INT64_C(10) * 1000 * 1000 * 1000)
+
+struct ThreadPoolWorker {
+    ThreadPool *pool;
+    QemuThread thread;
+    QemuCond cond;              /* woken, or permit given, or stopping */
+    ThreadPoolItem *item;       /* the one it runs; its own thread */
+    bool blocked;               /* its own thread */
+    bool idle;                  /* pool lock: on pool->idle */
+    ListNode node;
+};
+
+struct ThreadPool {
+    PoolLock lock;
+    QemuCond gone_cond;         /* threads has become 0 */
+    int min GUARDED_BY(pool_class);
+    int max GUARDED_BY(pool_class);
+    bool stopping GUARDED_BY(pool_class);
+    List queue GUARDED_BY(pool_class);
+    int queued GUARDED_BY(pool_class);
+    List idle GUARDED_BY(pool_class);        /* most recently idle first */
+    int threads GUARDED_BY(pool_class);
+    int blocked GUARDED_BY(pool_class);
+    int coming GUARDED_BY(pool_class);       /* started or woken, not here yet */
+    ThreadPoolWorker *zombie GUARDED_BY(pool_class);
+    int max_threads_seen GUARDED_BY(pool_class);
+    uint64_t items GUARDED_BY(pool_class);
+};
+
+static __thread ThreadPoolWorker *current_worker;
+
+static void *worker_main(void *opaque);
+
+ThreadPool *thread_pool_new(int min, int max)
+{
+    ThreadPool *pool = g_new0(ThreadPool, 1);
+
+    pool_init(&pool->lock);
+    qemu_cond_init(&pool->gone_cond);
+    list_init(&pool->queue);
+    list_init(&pool->idle);
+    thread_pool_set_limits(pool, min, max);
+    return pool;
+}
+
+/* ---- Starting and waking workers ---- */
+
+static bool may_start_locked(ThreadPool *pool) REQUIRES(pool_class)
+{
+    return pool->threads - pool->blocked < pool->max &&
+           pool->threads < pool->max + MAX_EXTRA_THREADS;
+}
+
+static int start_worker_locked(ThreadPool *pool) REQUIRES(pool_class)
+{
+    ThreadPoolWorker *worker = g_new0(ThreadPoolWorker, 1);
+    int ret;
+
+    worker->pool = pool;
+    qemu_cond_init(&worker->cond);
+    pool->threads++;
+    pool->coming++;
+    ret = qemu_thread_create(&worker->thread, "worker", worker_main, worker);
+    if (ret < 0) {
+        pool->threads--;
+        pool->coming--;
+        qemu_cond_destroy(&worker->cond);
+        g_free(worker);
+        return ret;
+    }
+    pool->max_threads_seen = MAX(pool->max_threads_seen, pool->threads);
+    return 0;
+}
+
+static void wake_idle_locked(ThreadPool *pool, ThreadPoolWorker *worker)
+    REQUIRES(pool_class)
+{
+    list_remove(&worker->node);
+    worker->idle = false;
+    pool->coming++;
+    qemu_cond_signal(&worker->cond);
+}
+
+/*
+ * See to it that enough workers are on their way.  False: there is no worker
+ * at all, and the system gives us no thread.
+ */
+static bool serve_backlog_locked(ThreadPool *pool) REQUIRES(pool_class)
+{
+    ThreadPoolWorker *worker;
+
+    if (pool->queued <= pool->coming) {
+        return true;
+    }
+    worker = list_first(&pool->idle, ThreadPoolWorker, node);
+    if (worker) {
+        wake_idle_locked(pool, worker);
+        return true;
+    }
+    if (may_start_locked(pool) && start_worker_locked(pool) < 0) {
+        return pool->threads > 0;
+    }
+    return true;
+}
+
+/* ---- Items ---- */
+
+static void item_completed(AioWork *work)
+{
+    ThreadPoolItem *item = container_of(work, ThreadPoolItem, completion);
+
+    /* Somebody may be trying to cancel it, too late. */
+    qatomic_set(&item->state, THREAD_POOL_IDLE);
+    item->done(item);
+}
+
+static void complete(ThreadPoolItem *item)
+{
+    item->completion.fn = item_completed;
+    aio_schedule(item->home, &item->completion);
+}
+
+static void run_item(ThreadPoolWorker *worker, ThreadPoolItem *item)
+{
+    ThreadPool *pool = worker->pool;
+    bool has_done = item->done;
+
+    worker->item = item;
+    item->run(item);
+    worker->item = NULL;
+    if (has_done) {
+        pool_lock(&pool->lock);
+        item->state = THREAD_POOL_DONE;
+        item->worker = NULL;
+        pool_unlock(&pool->lock);
+        complete(item);
+    }
+}
+
+static ThreadPoolItem *take_item_locked(ThreadPool *pool,
+                                        ThreadPoolWorker *worker)
+    REQUIRES(pool_class)
+{
+    ThreadPoolItem *item = list_pop_front(&pool->queue, ThreadPoolItem, node);
+
+    if (item) {
+        pool->queued--;
+        pool->items++;
+        item->state = THREAD_POOL_RUNNING;
+        item->worker = worker;
+    }
+    return item;
+}
+
+/* Better slow than never: the submitter does the work itself. */
+static void run_without_threads(ThreadPool *pool)
+{
+    ThreadPoolWorker self = { .pool = pool };
+    ThreadPoolWorker *outer = current_worker;
+    ThreadPoolItem *item;
+
+    warn_report("no thread to be had; running requests in the event loop");
+    qemu_cond_init(&self.cond);
+    current_worker = &self;
+    for (;;) {
+        pool_lock(&pool->lock);
+        item = take_item_locked(pool, &self);
+        pool_unlock(&pool->lock);
+        if (!item) {
+            break;
+        }
+        run_item(&self, item);
+    }
+    current_worker = outer;
+    qemu_cond_destroy(&self.cond);
+}
+
+void thread_pool_submit(ThreadPool *pool, ThreadPoolItem *item)
+{
+    bool served;
+
+    /* Waiting for it could be waiting for oneself: what is nested runs inline. */
+    assert(!current_worker || current_worker->pool != pool);
+    assert(item->state == THREAD_POOL_IDLE);
+    item->pool = pool;
+    item->worker = NULL;
+    item->permit = false;
+    item->cancelled = false;
+
+    pool_lock(&pool->lock);
+    item->state = THREAD_POOL_QUEUED;
+    list_push_back(&pool->queue, &item->node);
+    pool->queued++;
+    served = serve_backlog_locked(pool);
+    pool_unlock(&pool->lock);
+    if (!served) {
+        run_without_threads(pool);
+    }
+}
+
+bool thread_pool_cancel(ThreadPool *pool, ThreadPoolItem *item)
+{
+    bool taken;
+
+    pool_lock(&pool->lock);
+    taken = qatomic_read(&item->state) == THREAD_POOL_QUEUED;
+    if (taken) {
+        list_remove(&item->node);
+        pool->queued--;
+        item->cancelled = true;
+        item->state = item->done ? THREAD_POOL_DONE : THREAD_POOL_IDLE;
+    }
+    pool_unlock(&pool->lock);
+    if (taken && item->done) {
+        complete(item);
+    }
+    return taken;
+}
+
+/* ---- Workers ---- */
+
+/* Wait for work; false: it is time to leave. */
+static bool wait_for_item_locked(ThreadPool *pool, ThreadPoolWorker *worker)
+    REQUIRES(pool_class)
+{
+    bool in_time = true;
+
+    if (pool->stopping || pool->threads - pool->blocked > pool->max) {
+        return false;
+    }
+    worker->idle = true;
+    list_push_front(&pool->idle, &worker->node);
+    while (worker->idle && in_time) {
+        in_time = pool_timedwait(&worker->cond, &pool->lock, IDLE_NS);
+        if (!in_time && worker->idle && pool->threads <= pool->min) {
+            in_time = true;             /* one of those that stay */
+        }
+    }
+    if (worker->idle) {
+        worker->idle = false;
+        list_remove(&worker->node);
+        return false;
+    }
+    pool->coming--;
+    return true;
+}
+
+static void join_worker(ThreadPoolWorker *worker)
+{
+    if (worker) {
+        qemu_thread_join(&worker->thread);
+        qemu_cond_destroy(&worker->cond);
+        g_free(worker);
+    }
+}
+
+static void leave(ThreadPool *pool, ThreadPoolWorker *worker,
+                  ThreadPoolWorker *previous)
+{
+    join_worker(previous);
+    pool_lock(&pool->lock);
+    if (--pool->threads == 0) {
+        qemu_cond_broadcast(&pool->gone_cond);
+    }
+    pool_unlock(&pool->lock);
+}
+
+static void *worker_main(void *opaque)
+{
+    ThreadPoolWorker *worker = opaque;
+    ThreadPool *pool = worker->pool;
+    ThreadPoolWorker *previous;
+    ThreadPoolItem *item;
+
+    current_worker = worker;
+    pool_lock(&pool->lock);
+    pool->coming--;
+    for (;;) {
+        item = take_item_locked(pool, worker);
+        if (item) {
+            /* One that was woken or started for this may find nothing. */
+            pool_unlock(&pool->lock);
+            run_item(worker, item);
+            pool_lock(&pool->lock);
+        } else if (!wait_for_item_locked(pool, worker)) {
+            break;
+        }
+    }
+    previous = pool->zombie;
+    pool->zombie = worker;
+    pool_unlock(&pool->lock);
+    leave(pool, worker, previous);
+    return NULL;
+}
+
+/* ---- Inside an item ---- */
+
+ThreadPoolItem *thread_pool_self(void)
+{
+    return current_worker ? current_worker->item : NULL;
+}
+
+void thread_pool_yield(void)
+{
+    ThreadPoolWorker *worker = current_worker;
+    ThreadPoolItem *item = thread_pool_self();
+    ThreadPool *pool = worker->pool;
+
+    pool_lock(&pool->lock);
+    while (!item->permit) {
+        pool_wait(&worker->cond, &pool->lock);
+    }
+    item->permit = false;
+    pool_unlock(&pool->lock);
+}
+
+void thread_pool_enter(ThreadPoolItem *item)
+{
+    ThreadPool *pool = item->pool;
+
+    pool_lock(&pool->lock);
+    item->permit = true;
+    if (item->worker) {
+        qemu_cond_signal(&item->worker->cond);
+    }
+    pool_unlock(&pool->lock);
+}
+
+void thread_pool_block_begin(void)
+{
+    ThreadPoolWorker *worker = current_worker;
+    ThreadPool *pool;
+
+    if (!worker) {
+        return;
+    }
+    assert(!worker->blocked);
+    worker->blocked = true;
+    pool = worker->pool;
+    pool_lock(&pool->lock);
+    pool->blocked++;
+    serve_backlog_locked(pool);
+    pool_unlock(&pool->lock);
+}
+
+void thread_pool_block_end(void)
+{
+    ThreadPoolWorker *worker = current_worker;
+    ThreadPool *pool;
+
+    if (!worker) {
+        return;
+    }
+    assert(worker->blocked);
+    worker->blocked = false;
+    pool = worker->pool;
+    pool_lock(&pool->lock);
+    pool->blocked--;
+    pool_unlock(&pool->lock);
+}
+
+/* ---- The pool as a whole ---- */
+
+static void wake_all_idle_locked(ThreadPool *pool) REQUIRES(pool_class)
+{
+    ThreadPoolWorker *worker;
+
+    while ((worker = list_first(&pool->idle, ThreadPoolWorker, node))) {
+        wake_idle_locked(pool, worker);
+    }
+}
+
+void thread_pool_set_limits(ThreadPool *pool, int min, int max)
+{
+    max = max > 0 ? max : DEFAULT_MAX_THREADS;
+
+    pool_lock(&pool->lock);
+    pool->max = max;
+    pool->min = CLAMP(min, 0, max);
+    wake_all_idle_locked(pool);
+    serve_backlog_locked(pool);
+    pool_unlock(&pool->lock);
+}
+
+void thread_pool_get_stats(ThreadPool *pool, ThreadPoolStats *stats)
+{
+    pool_lock(&pool->lock);
+    *stats = (ThreadPoolStats){
+        .threads = pool->threads,
+        .blocked = pool->blocked,
+        .max_threads_seen = pool->max_threads_seen,
+        .items = pool->items,
+    };
+    pool_unlock(&pool->lock);
+}
+
+void thread_pool_free(ThreadPool *pool)
+{
+    ThreadPoolWorker *zombie;
+
+    assert(!current_worker || current_worker->pool != pool);
+    pool_lock(&pool->lock);
+    pool->stopping = true;
+    wake_all_idle_locked(pool);
+    while (pool->threads > 0) {
+        pool_wait(&pool->gone_cond, &pool->lock);
+    }
+    zombie = pool->zombie;
+    pool_unlock(&pool->lock);
+
+    join_worker(zombie);
+    qemu_cond_destroy(&pool->gone_cond);
+    pool_destroy(&pool->lock);
+    g_free(pool);
+}
