@@ -1,0 +1,393 @@
+/*
+ * AioContext: the iteration of the loop, and work that any thread hands to it.
+ *
+ * Other threads push work (completions, bottom halves) on ctx->inbox, a
+ * lock-free stack.  The owner takes the whole stack at once, turns it round and
+ * appends it to its local list, so work runs in the order in which one thread
+ * scheduled it.  What the owner schedules itself goes to the local list without
+ * an atomic operation.
+ *
+ * Waking.  The notifier costs a system call at both ends, so it is rung only
+ * for a loop that sleeps or is about to:
+ *
+ *     any thread                        owner
+ *     push on inbox (or notified = 1)   notify_me = 1
+ *     full barrier                      full barrier
+ *     if notify_me: take it, ring       if inbox or notified: do not sleep
+ *                                       sleep; notify_me = 0; clear notifier
+ *
+ * Whichever of the two barriers comes second sees the other side's store, so
+ * either the owner stays awake or the notifier is rung.  tests/spin/aio-notify
+ * is a model of this.  The notifier is cleared before the inbox is scanned, so
+ * that what comes later rings again.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "qemu/osdep.h"
+#include "qemu/atomic.h"
+#include "qemu/error.h"
+#include "block/thread-pool.h"
+#include "aio-internal.h"
+
+/* Rounds of work in one iteration before file descriptors get a look-in. */
+#define MAX_ROUNDS 16
+
+static __thread AioContext *current_context;
+
+AioContext *aio_context_current(void)
+{
+    return current_context;
+}
+
+void aio_context_enter(AioContext *ctx)
+{
+    assert(!current_context);
+    current_context = ctx;
+}
+
+void aio_context_leave(AioContext *ctx)
+{
+    assert(current_context == ctx);
+    current_context = NULL;
+}
+
+AioContext *aio_context_new(Error **errp)
+{
+    AioContext *ctx = g_new0(AioContext, 1);
+    int ret = event_notifier_init(&ctx->notifier, false);
+
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Could not create an event notifier");
+        g_free(ctx);
+        return NULL;
+    }
+    ctx->waiter = aio_waiter_new(ctx, errp);
+    if (!ctx->waiter) {
+        event_notifier_cleanup(&ctx->notifier);
+        g_free(ctx);
+        return NULL;
+    }
+    ctx->refcnt = 1;
+    ctx->local_last = &ctx->local_first;
+    ctx->next_timer_ns = INT64_MAX;
+    list_init(&ctx->deferred);
+    context_init(&ctx->lock);
+    timer_init(&ctx->timer_lock);
+    qemu_cond_init(&ctx->timer_cond);
+    list_init(&ctx->timers);
+    return ctx;
+}
+
+AioContext *aio_context_ref(AioContext *ctx)
+{
+    qatomic_fetch_inc(&ctx->refcnt);
+    return ctx;
+}
+
+/* ---- Waking ---- */
+
+static void wake(AioContext *ctx)
+{
+    smp_mb();
+    if (qatomic_read(&ctx->notify_me) && qatomic_xchg(&ctx->notify_me, 0)) {
+        event_notifier_set(&ctx->notifier);
+    }
+}
+
+void aio_notify(AioContext *ctx)
+{
+    qatomic_store_release(&ctx->notified, 1);
+    wake(ctx);
+}
+
+/* ---- Work ---- */
+
+static void local_append(AioContext *ctx, AioWork *work)
+{
+    work->next = NULL;
+    *ctx->local_last = work;
+    ctx->local_last = &work->next;
+}
+
+static void inbox_push(AioContext *ctx, AioWork *work)
+{
+    AioWork *old = qatomic_read(&ctx->inbox);
+    AioWork *seen;
+
+    for (;;) {
+        work->next = old;
+        seen = qatomic_cmpxchg(&ctx->inbox, old, work);
+        if (seen == old) {
+            return;
+        }
+        old = seen;
+    }
+}
+
+void aio_schedule(AioContext *ctx, AioWork *work)
+{
+    if (ctx == current_context) {
+        local_append(ctx, work);
+        return;
+    }
+    inbox_push(ctx, work);
+    wake(ctx);
+}
+
+static void take_inbox(AioContext *ctx)
+{
+    AioWork *newest, *oldest = NULL;
+
+    if (!qatomic_read(&ctx->inbox)) {
+        return;
+    }
+    newest = qatomic_xchg(&ctx->inbox, NULL);
+    while (newest) {
+        AioWork *next = newest->next;
+
+        newest->next = oldest;
+        oldest = newest;
+        newest = next;
+    }
+    while (oldest) {
+        AioWork *next = oldest->next;
+
+        local_append(ctx, oldest);
+        oldest = next;
+    }
+}
+
+/* Run what is there now; what it schedules in turn waits for the next round. */
+static bool run_work(AioContext *ctx)
+{
+    AioWork *work;
+
+    take_inbox(ctx);
+    work = ctx->local_first;
+    if (!work) {
+        return false;
+    }
+    ctx->local_first = NULL;
+    ctx->local_last = &ctx->local_first;
+    while (work) {
+        AioWork *next = work->next;
+
+        work->fn(work);
+        work = next;
+    }
+    return true;
+}
+
+/* ---- The end of an iteration ---- */
+
+void aio_deferred_init(AioDeferred *d, void (*fn)(AioDeferred *d))
+{
+    d->fn = fn;
+    list_node_init(&d->node);
+}
+
+void aio_defer(AioContext *ctx, AioDeferred *d)
+{
+    assert(ctx == current_context);
+    if (!list_node_linked(&d->node)) {
+        list_push_back(&ctx->deferred, &d->node);
+    }
+}
+
+void aio_defer_cancel(AioDeferred *d)
+{
+    list_remove(&d->node);
+}
+
+static bool run_deferred(AioContext *ctx)
+{
+    List now;
+    AioDeferred *d;
+
+    if (list_is_empty(&ctx->deferred)) {
+        return false;
+    }
+    list_init(&now);
+    list_splice_back(&now, &ctx->deferred);
+    while ((d = list_pop_front(&now, AioDeferred, node))) {
+        d->fn(d);
+    }
+    return true;
+}
+
+/* ---- The iteration ---- */
+
+bool aio_has_pending_work(AioContext *ctx)
+{
+    return ctx->local_first || qatomic_read(&ctx->inbox) ||
+           !list_is_empty(&ctx->deferred);
+}
+
+static bool run_pending(AioContext *ctx)
+{
+    bool progress = false;
+    int i;
+
+    for (i = 0; i < MAX_ROUNDS; i++) {
+        bool some = run_work(ctx);
+
+        some |= aio_run_timers(ctx);
+        /* Deferred last, and only when the work it waits for has run. */
+        if (!ctx->local_first) {
+            some |= run_deferred(ctx);
+        }
+        if (!some) {
+            break;
+        }
+        progress = true;
+    }
+    return progress;
+}
+
+/* Announce the sleep, then look once more: the right side of the essay. */
+static int64_t prepare_to_sleep(AioContext *ctx)
+{
+    qatomic_set_mb(&ctx->notify_me, 1);
+    if (qatomic_read(&ctx->inbox) || qatomic_read(&ctx->notified)) {
+        return 0;
+    }
+    return aio_timer_timeout_ns(ctx);
+}
+
+static void adapt_poll_time(AioContext *ctx, int64_t waited_ns)
+{
+    int64_t max = qatomic_read(&ctx->poll_max_ns);
+    int64_t grow = ctx->poll_grow ? ctx->poll_grow : 2;
+
+    if (waited_ns <= ctx->poll_ns) {
+        return;                         /* it paid off */
+    }
+    if (waited_ns > max) {              /* nothing comes soon enough */
+        ctx->poll_ns = ctx->poll_shrink ? ctx->poll_ns / ctx->poll_shrink : 0;
+    } else {                            /* a little more would have done */
+        ctx->poll_ns = MIN(max, ctx->poll_ns ? ctx->poll_ns * grow : 4000);
+    }
+}
+
+static bool wait_for_work(AioContext *ctx)
+{
+    int64_t start;
+    bool progress;
+
+    if (!qatomic_read(&ctx->poll_max_ns)) {
+        return aio_waiter_wait(ctx, prepare_to_sleep(ctx));
+    }
+    start = qemu_clock_ns();
+    if (ctx->poll_ns && aio_waiter_busy_poll(ctx, ctx->poll_ns)) {
+        return true;
+    }
+    progress = aio_waiter_wait(ctx, prepare_to_sleep(ctx));
+    adapt_poll_time(ctx, qemu_clock_ns() - start);
+    return progress;
+}
+
+bool aio_poll(AioContext *ctx, bool blocking)
+{
+    bool progress;
+
+    assert(ctx == current_context);
+    assert(!ctx->in_poll);
+    ctx->in_poll = true;
+
+    progress = run_pending(ctx);
+    if (blocking && !progress && !aio_has_pending_work(ctx)) {
+        progress = wait_for_work(ctx);
+    } else {
+        progress |= aio_waiter_wait(ctx, 0);
+    }
+    if (qatomic_read(&ctx->notified)) {
+        qatomic_xchg(&ctx->notified, 0);
+    }
+    progress |= run_pending(ctx);
+
+    ctx->in_poll = false;
+    return progress;
+}
+
+void aio_context_set_poll_params(AioContext *ctx, int64_t max_ns, int64_t grow,
+                                 int64_t shrink)
+{
+    qatomic_set(&ctx->poll_grow, grow);
+    qatomic_set(&ctx->poll_shrink, shrink);
+    qatomic_set(&ctx->poll_max_ns, max_ns);
+    aio_notify(ctx);
+}
+
+/* ---- What belongs to a context ---- */
+
+ThreadPool *aio_get_thread_pool(AioContext *ctx)
+{
+    ThreadPool *pool = qatomic_load_acquire(&ctx->pool);
+
+    if (pool) {
+        return pool;
+    }
+    context_lock(&ctx->lock);
+    pool = ctx->pool;
+    if (!pool) {
+        pool = thread_pool_new(ctx->pool_min, ctx->pool_max);
+        qatomic_store_release(&ctx->pool, pool);
+    }
+    context_unlock(&ctx->lock);
+    return pool;
+}
+
+void aio_context_set_pool_limits(AioContext *ctx, int min, int max)
+{
+    ThreadPool *pool;
+
+    context_lock(&ctx->lock);
+    ctx->pool_min = min;
+    ctx->pool_max = max;
+    pool = ctx->pool;
+    context_unlock(&ctx->lock);
+    if (pool) {
+        thread_pool_set_limits(pool, min, max);
+    }
+}
+
+void *aio_context_get_slot(AioContext *ctx, AioSlot slot)
+{
+    return ctx->slots[slot].object;
+}
+
+void aio_context_set_slot(AioContext *ctx, AioSlot slot, void *object,
+                          void (*destroy)(void *object))
+{
+    assert(!object || !ctx->slots[slot].object);
+    ctx->slots[slot] = (AioSlotObject){ object, destroy };
+}
+
+void aio_context_unref(AioContext *ctx)
+{
+    AioContext *previous = current_context;
+    int i;
+
+    if (qatomic_fetch_dec(&ctx->refcnt) > 1) {
+        return;
+    }
+    current_context = ctx;              /* the last of its work runs here */
+    if (ctx->pool) {
+        thread_pool_free(ctx->pool);
+    }
+    run_pending(ctx);
+    for (i = 0; i < AIO_SLOT__MAX; i++) {
+        if (ctx->slots[i].object) {
+            ctx->slots[i].destroy(ctx->slots[i].object);
+        }
+    }
+    run_pending(ctx);
+    current_context = previous == ctx ? NULL : previous;
+
+    aio_waiter_free(ctx->waiter);
+    event_notifier_cleanup(&ctx->notifier);
+    qemu_cond_destroy(&ctx->timer_cond);
+    timer_destroy(&ctx->timer_lock);
+    context_destroy(&ctx->lock);
+    g_free(ctx);
+}
