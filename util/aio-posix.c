@@ -1,0 +1,338 @@
+/*
+ * Waiting for file descriptors and event notifiers with epoll.
+ *
+ * A handler is known to the kernel by its address (epoll's data pointer).  One
+ * that is removed while events are being dispatched, perhaps its own, is only
+ * marked and freed when the dispatch is over: its address may still stand in
+ * the array that epoll_wait filled.
+ *
+ * Busy polling asks the handlers that can tell cheaply (poll) whether there is
+ * work.  Between poll_begin and poll_end the other side need not notify; the
+ * loop stays in that mode from one iteration to the next as long as it finds
+ * work, and leaves it before it sleeps: poll_end, then poll once more.
+ *
+ * All of it runs in the owner thread, so nothing here locks.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "qemu/osdep.h"
+#include "qemu/atomic.h"
+#include "qemu/error.h"
+#include "aio-internal.h"
+
+#include <sys/epoll.h>
+#include <sys/syscall.h>
+
+#define MAX_EVENTS 64
+#define NS_PER_MS INT64_C(1000000)
+
+typedef struct AioHandler {
+    int fd;
+    EventNotifier *notifier;    /* NULL: a plain file descriptor */
+    const AioHandlerOps *ops;
+    void *opaque;
+    bool deleted;
+    ListNode node;              /* waiter->handlers, or ->deleted */
+} AioHandler;
+
+struct AioWaiter {
+    int epfd;
+    bool dispatching;
+    bool poll_mode;             /* between poll_begin and poll_end */
+    bool no_pwait2;             /* the kernel lacks epoll_pwait2 */
+    int n_pollable;
+    List handlers;
+    List deleted;
+};
+
+static void own_notifier_read(void *opaque)
+{
+    /* Cleared already; what it announced is in the inbox. */
+}
+
+static const AioHandlerOps own_notifier_ops = { .read = own_notifier_read };
+
+static AioHandler *find_handler(AioWaiter *w, int fd)
+{
+    AioHandler *h;
+
+    list_for_each(h, &w->handlers, node) {
+        if (h->fd == fd) {
+            return h;
+        }
+    }
+    return NULL;
+}
+
+static void free_deleted(AioWaiter *w)
+{
+    AioHandler *h;
+
+    if (w->dispatching) {
+        return;
+    }
+    while ((h = list_pop_front(&w->deleted, AioHandler, node))) {
+        g_free(h);
+    }
+}
+
+static void remove_handler(AioWaiter *w, AioHandler *h)
+{
+    /* Fails if the descriptor was closed first, which removes it as well. */
+    epoll_ctl(w->epfd, EPOLL_CTL_DEL, h->fd, NULL);
+    if (h->ops->poll) {
+        w->n_pollable--;
+        if (w->poll_mode) {
+            h->ops->poll_end(h->opaque);
+        }
+    }
+    h->deleted = true;
+    list_remove(&h->node);
+    list_push_back(&w->deleted, &h->node);
+    free_deleted(w);
+}
+
+static void add_handler(AioWaiter *w, int fd, EventNotifier *notifier,
+                        const AioHandlerOps *ops, void *opaque)
+{
+    AioHandler *h = g_new0(AioHandler, 1);
+    struct epoll_event ev = {
+        .events = (ops->read ? EPOLLIN : 0) | (ops->write ? EPOLLOUT : 0),
+        .data.ptr = h,
+    };
+
+    h->fd = fd;
+    h->notifier = notifier;
+    h->ops = ops;
+    h->opaque = opaque;
+    list_push_back(&w->handlers, &h->node);
+    if (epoll_ctl(w->epfd, EPOLL_CTL_ADD, fd, &ev) < 0) {
+        /* The caller's mistake (or a file that is always ready), or the
+         * system is out of memory: nothing will ever be handled. */
+        error_report("cannot watch file descriptor %d: %s", fd,
+                     strerror(errno));
+        abort();
+    }
+    if (ops->poll) {
+        w->n_pollable++;
+        if (w->poll_mode) {
+            ops->poll_begin(opaque);
+        }
+    }
+}
+
+static void set_handler(AioContext *ctx, int fd, EventNotifier *notifier,
+                        const AioHandlerOps *ops, void *opaque)
+{
+    AioWaiter *w = ctx->waiter;
+    AioHandler *old = find_handler(w, fd);
+
+    if (old) {
+        remove_handler(w, old);
+    }
+    if (ops) {
+        add_handler(w, fd, notifier, ops, opaque);
+    }
+}
+
+void aio_set_fd_handler(AioContext *ctx, int fd, const AioHandlerOps *ops,
+                        void *opaque)
+{
+    set_handler(ctx, fd, NULL, ops, opaque);
+}
+
+void aio_set_event_notifier(AioContext *ctx, EventNotifier *e,
+                            const AioHandlerOps *ops, void *opaque)
+{
+    set_handler(ctx, event_notifier_get_fd(e), e, ops, opaque);
+}
+
+AioWaiter *aio_waiter_new(AioContext *ctx, Error **errp)
+{
+    AioWaiter *w;
+    int epfd = epoll_create1(EPOLL_CLOEXEC);
+
+    if (epfd < 0) {
+        error_setg_errno(errp, errno, "Could not create an epoll instance");
+        return NULL;
+    }
+    w = g_new0(AioWaiter, 1);
+    w->epfd = epfd;
+    list_init(&w->handlers);
+    list_init(&w->deleted);
+    add_handler(w, event_notifier_get_fd(&ctx->notifier), &ctx->notifier,
+                &own_notifier_ops, NULL);
+    return w;
+}
+
+void aio_waiter_free(AioWaiter *w)
+{
+    AioHandler *h;
+
+    while ((h = list_first(&w->handlers, AioHandler, node))) {
+        remove_handler(w, h);
+    }
+    close(w->epfd);
+    g_free(w);
+}
+
+/* ---- Dispatch ---- */
+
+static bool call_handler(AioHandler *h, uint32_t events)
+{
+    const uint32_t failed = EPOLLHUP | EPOLLERR;
+    const AioHandlerOps *ops = h->ops;
+
+    if (h->deleted) {
+        return false;
+    }
+    if (ops->read && (events & (EPOLLIN | failed))) {
+        if (h->notifier) {
+            event_notifier_test_and_clear(h->notifier);
+        }
+        ops->read(h->opaque);
+    }
+    if (ops->write && !h->deleted && (events & (EPOLLOUT | failed))) {
+        ops->write(h->opaque);
+    }
+    return true;
+}
+
+static bool dispatch(AioWaiter *w, const struct epoll_event *events, int n)
+{
+    bool progress = false;
+    int i;
+
+    w->dispatching = true;
+    for (i = 0; i < n; i++) {
+        progress |= call_handler(events[i].data.ptr, events[i].events);
+    }
+    w->dispatching = false;
+    free_deleted(w);
+    return progress;
+}
+
+static int wait_ms(AioWaiter *w, struct epoll_event *events, int64_t timeout_ns)
+{
+    int64_t ms = timeout_ns < 0 ? -1 :
+                 DIV_ROUND_UP(timeout_ns, NS_PER_MS);
+
+    return epoll_wait(w->epfd, events, MAX_EVENTS, MIN(ms, INT_MAX));
+}
+
+static int wait_events(AioWaiter *w, struct epoll_event *events,
+                       int64_t timeout_ns)
+{
+#ifdef SYS_epoll_pwait2
+    if (timeout_ns > 0 && !w->no_pwait2) {
+        struct timespec ts = { .tv_sec = timeout_ns / (1000 * NS_PER_MS),
+                               .tv_nsec = timeout_ns % (1000 * NS_PER_MS) };
+        int n = syscall(SYS_epoll_pwait2, w->epfd, events, MAX_EVENTS, &ts,
+                        NULL, 0);
+
+        if (n >= 0 || errno != ENOSYS) {
+            return n;
+        }
+        w->no_pwait2 = true;
+    }
+#endif
+    return wait_ms(w, events, timeout_ns);
+}
+
+/* ---- Busy polling ---- */
+
+static void leave_poll_mode(AioWaiter *w)
+{
+    AioHandler *h;
+
+    w->poll_mode = false;
+    list_for_each(h, &w->handlers, node) {
+        if (h->ops->poll) {
+            h->ops->poll_end(h->opaque);
+        }
+    }
+}
+
+static void enter_poll_mode(AioWaiter *w)
+{
+    AioHandler *h;
+
+    w->poll_mode = true;
+    list_for_each(h, &w->handlers, node) {
+        if (h->ops->poll) {
+            h->ops->poll_begin(h->opaque);
+        }
+    }
+}
+
+/*
+ * Call one handler that says there is something for it (it may change the
+ * list), and put it last: a busy one starves no other.
+ */
+static bool poll_once(AioWaiter *w)
+{
+    AioHandler *h;
+    bool progress = false;
+
+    w->dispatching = true;
+    list_for_each(h, &w->handlers, node) {
+        if (h->ops->poll && h->ops->poll(h->opaque)) {
+            progress = true;
+            h->ops->read(h->opaque);
+            if (!h->deleted) {
+                list_remove(&h->node);
+                list_push_back(&w->handlers, &h->node);
+            }
+            break;
+        }
+    }
+    w->dispatching = false;
+    free_deleted(w);
+    return progress;
+}
+
+bool aio_waiter_busy_poll(AioContext *ctx, int64_t ns)
+{
+    AioWaiter *w = ctx->waiter;
+    int64_t end;
+
+    if (!w->n_pollable) {
+        return false;
+    }
+    if (!w->poll_mode) {
+        enter_poll_mode(w);
+    }
+    end = qemu_clock_ns() + ns;
+    do {
+        if (poll_once(w) || qatomic_read(&ctx->inbox) ||
+            qatomic_read(&ctx->notified) || !aio_timer_timeout_ns(ctx)) {
+            return true;
+        }
+        cpu_relax();
+    } while (qemu_clock_ns() < end);
+
+    leave_poll_mode(w);
+    return poll_once(w);
+}
+
+bool aio_waiter_wait(AioContext *ctx, int64_t timeout_ns)
+{
+    AioWaiter *w = ctx->waiter;
+    struct epoll_event events[MAX_EVENTS];
+    int n;
+
+    if (timeout_ns && w->poll_mode) {
+        leave_poll_mode(w);
+        if (poll_once(w)) {
+            timeout_ns = 0;
+        }
+    }
+    n = wait_events(w, events, timeout_ns);
+    /* Awake: whoever schedules work from here on need not ring. */
+    qatomic_set(&ctx->notify_me, 0);
+    if (n < 0) {
+        assert(errno == EINTR);
+        return false;
+    }
+    return dispatch(w, events, n);
+}
