@@ -14,6 +14,8 @@
 #ifndef QEMU_ATOMIC_H
 #define QEMU_ATOMIC_H
 
+#include <stdbool.h>
+
 /* The type of *@ptr without const, volatile and the like. */
 #define qatomic_type_(ptr) __typeof__((void)0, *(ptr))
 
