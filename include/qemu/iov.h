@@ -122,7 +122,7 @@ size_t iov_memset(const struct iovec *iov, unsigned int niov,
 static inline size_t iov_to_buf(const struct iovec *iov, unsigned int niov,
                                 size_t offset, void *buf, size_t bytes)
 {
-    if (likely(niov && offset <= iov[0].iov_len &&
+    if (likely(niov && bytes && offset <= iov[0].iov_len &&
                bytes <= iov[0].iov_len - offset)) {
         memcpy(buf, (const char *)iov[0].iov_base + offset, bytes);
         return bytes;
@@ -134,7 +134,7 @@ static inline size_t iov_from_buf(const struct iovec *iov, unsigned int niov,
                                   size_t offset, const void *buf,
                                   size_t bytes)
 {
-    if (likely(niov && offset <= iov[0].iov_len &&
+    if (likely(niov && bytes && offset <= iov[0].iov_len &&
                bytes <= iov[0].iov_len - offset)) {
         memcpy((char *)iov[0].iov_base + offset, buf, bytes);
         return bytes;

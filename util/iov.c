@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Scatter-gather lists.
+ *
+ * Everything that touches data is one walk: find the entry that @offset falls
+ * into, then go on piece by piece until @bytes are done or the list ends.  The
+ * walk is a small cursor, and what is done with a piece is written out in each
+ * function, so that the compiler sees a memcpy and not a callback.  A list of
+ * one entry costs the cursor two comparisons.
+ *
+ * Empty entries are legal anywhere.
+ */
+#include "qemu/osdep.h"
+#include "qemu/iov.h"
+#include "qemu/zero.h"
+
+/* --- The walk ---------------------------------------------------------- */
+
+typedef struct IovCursor {
+    const struct iovec *iov, *end;
+    size_t skip;        /* bytes of *iov that lie behind us */
+    size_t bytes;       /* bytes still wanted */
+} IovCursor;
+
+static IovCursor cursor_at(const struct iovec *iov, unsigned int niov,
+                           size_t offset, size_t bytes)
+{
+    const struct iovec *end = iov + niov;
+
+    while (iov < end && offset >= iov->iov_len) {
+        offset -= iov->iov_len;
+        iov++;
+    }
+    return (IovCursor) { iov, end, offset, bytes };
+}
+
+/* The next piece, never empty; false when all is done or the list ends. */
+static bool cursor_next(IovCursor *c, char **base, size_t *len)
+{
+    while (c->bytes && c->iov < c->end) {
+        *base = (char *)c->iov->iov_base + c->skip;
+        *len = MIN(c->iov->iov_len - c->skip, c->bytes);
+        c->iov++;
+        c->skip = 0;
+        c->bytes -= *len;
+        if (*len) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* --- Plain arrays ------------------------------------------------------ */
+
+size_t iov_size(const struct iovec *iov, unsigned int niov)
+{
+    size_t size = 0;
+
+    for (unsigned int i = 0; i < niov; i++) {
+        size += iov[i].iov_len;
+    }
+    return size;
+}
+
+size_t iov_to_buf_full(const struct iovec *iov, unsigned int niov,
+                       size_t offset, void *buf, size_t bytes)
+{
+    IovCursor c = cursor_at(iov, niov, offset, bytes);
+    size_t done = 0, len;
+    char *base;
+
+    while (cursor_next(&c, &base, &len)) {
+        memcpy((char *)buf + done, base, len);
+        done += len;
+    }
+    return done;
+}
+
+size_t iov_from_buf_full(const struct iovec *iov, unsigned int niov,
+                         size_t offset, const void *buf, size_t bytes)
+{
+    IovCursor c = cursor_at(iov, niov, offset, bytes);
+    size_t done = 0, len;
+    char *base;
+
+    while (cursor_next(&c, &base, &len)) {
+        memcpy(base, (const char *)buf + done, len);
+        done += len;
+    }
+    return done;
+}
+
+size_t iov_memset(const struct iovec *iov, unsigned int niov,
+                  size_t offset, int fillc, size_t bytes)
+{
+    IovCursor c = cursor_at(iov, niov, offset, bytes);
+    size_t done = 0, len;
+    char *base;
+
+    while (cursor_next(&c, &base, &len)) {
+        memset(base, fillc, len);
+        done += len;
+    }
+    return done;
+}
+
+size_t iov_discard_front(struct iovec **iov, unsigned int *niov, size_t bytes)
+{
+    size_t done = 0;
+
+    while (*niov && bytes - done >= (*iov)->iov_len) {
+        done += (*iov)->iov_len;
+        (*iov)++;
+        (*niov)--;
+    }
+    if (*niov && done < bytes) {
+        (*iov)->iov_base = (char *)(*iov)->iov_base + (bytes - done);
+        (*iov)->iov_len -= bytes - done;
+        done = bytes;
+    }
+    return done;
+}
+
+size_t iov_discard_back(struct iovec *iov, unsigned int *niov, size_t bytes)
+{
+    size_t done = 0;
+
+    while (*niov && bytes - done >= iov[*niov - 1].iov_len) {
+        done += iov[*niov - 1].iov_len;
+        (*niov)--;
+    }
+    if (*niov && done < bytes) {
+        iov[*niov - 1].iov_len -= bytes - done;
+        done = bytes;
+    }
+    return done;
+}
+
+unsigned int iov_copy(struct iovec *dst, unsigned int ndst,
+                      const struct iovec *src, unsigned int nsrc,
+                      size_t offset, size_t bytes)
+{
+    IovCursor c = cursor_at(src, nsrc, offset, bytes);
+    unsigned int n = 0;
+    size_t len;
+    char *base;
+
+    while (n < ndst && cursor_next(&c, &base, &len)) {
+        dst[n].iov_base = base;
+        dst[n].iov_len = len;
+        n++;
+    }
+    return n;
+}
