@@ -152,3 +152,119 @@ unsigned int iov_copy(struct iovec *dst, unsigned int ndst,
     }
     return n;
 }
+
+/* --- QEMUIOVector: making one ------------------------------------------ */
+
+void qemu_iovec_init(QEMUIOVector *qiov, int alloc_hint)
+{
+    qiov->niov = 0;
+    qiov->size = 0;
+    if (alloc_hint <= QIOV_LOCAL) {
+        qiov->iov = qiov->local;
+        qiov->nalloc = QIOV_LOCAL;
+    } else {
+        qiov->iov = g_new(struct iovec, alloc_hint);
+        qiov->nalloc = alloc_hint;
+    }
+}
+
+void qemu_iovec_init_external(QEMUIOVector *qiov, struct iovec *iov, int niov)
+{
+    qiov->iov = iov;
+    qiov->niov = niov;
+    qiov->nalloc = 0;
+    qiov->size = iov_size(iov, niov);
+}
+
+void qemu_iovec_init_slice(QEMUIOVector *qiov, const QEMUIOVector *source,
+                           size_t offset, size_t bytes)
+{
+    IovCursor c, count;
+    size_t len;
+    char *base;
+    int n = 0;
+
+    g_assert(offset <= source->size && bytes <= source->size - offset);
+    c = cursor_at(source->iov, source->niov, offset, bytes);
+    count = c;
+    while (cursor_next(&count, &base, &len)) {
+        n++;
+    }
+
+    if (n > QIOV_LOCAL && c.skip == 0 &&
+        base + len == (char *)count.iov[-1].iov_base + count.iov[-1].iov_len) {
+        /* Both ends fall on entries: share them, the empty ones as well. */
+        qiov->iov = (struct iovec *)c.iov;
+        qiov->niov = count.iov - c.iov;
+        qiov->nalloc = 0;
+    } else {
+        qemu_iovec_init(qiov, n);
+        qiov->niov = iov_copy(qiov->iov, n, source->iov, source->niov,
+                              offset, bytes);
+    }
+    qiov->size = bytes;
+}
+
+void qemu_iovec_destroy(QEMUIOVector *qiov)
+{
+    if (qiov->nalloc && qiov->iov != qiov->local) {
+        g_free(qiov->iov);
+    }
+    qiov->iov = NULL;
+    qiov->niov = 0;
+    qiov->nalloc = 0;
+    qiov->size = 0;
+}
+
+void qemu_iovec_reset(QEMUIOVector *qiov)
+{
+    g_assert(qiov->nalloc);
+    qiov->niov = 0;
+    qiov->size = 0;
+}
+
+/* Room for @n more entries. */
+static void reserve(QEMUIOVector *qiov, int n)
+{
+    int need = qiov->niov + n;
+
+    g_assert(qiov->nalloc);
+    if (need <= qiov->nalloc) {
+        return;
+    }
+    qiov->nalloc = MAX(need, 2 * qiov->nalloc);
+    if (qiov->iov == qiov->local) {
+        qiov->iov = g_new(struct iovec, qiov->nalloc);
+        memcpy(qiov->iov, qiov->local, qiov->niov * sizeof(struct iovec));
+    } else {
+        qiov->iov = g_renew(struct iovec, qiov->iov, qiov->nalloc);
+    }
+}
+
+void qemu_iovec_add(QEMUIOVector *qiov, void *base, size_t len)
+{
+    reserve(qiov, 1);
+    qiov->iov[qiov->niov].iov_base = base;
+    qiov->iov[qiov->niov].iov_len = len;
+    qiov->niov++;
+    qiov->size += len;
+}
+
+void qemu_iovec_concat(QEMUIOVector *dst, const QEMUIOVector *src,
+                       size_t offset, size_t bytes)
+{
+    g_assert(offset <= src->size && bytes <= src->size - offset);
+    reserve(dst, src->niov);
+    dst->niov += iov_copy(dst->iov + dst->niov, dst->nalloc - dst->niov,
+                          src->iov, src->niov, offset, bytes);
+    dst->size += bytes;
+}
+
+/* --- QEMUIOVector: data ------------------------------------------------ */
+
+void qemu_iovec_to_buf(const QEMUIOVector *qiov, size_t offset,
+                       void *buf, size_t bytes)
+{
+    g_assert(offset <= qiov->size && bytes <= qiov->size - offset);
+    iov_to_buf(qiov->iov, qiov->niov, offset, buf, bytes);
+}

@@ -93,10 +93,80 @@ static void test_discard_random(void)
     }
 }
 
+static void test_add_grows(void)
+{
+    char mem[100];
+    QEMUIOVector q, all;
+
+    qemu_iovec_init(&q, 1);
+    for (int i = 0; i < 100; i++) {
+        qemu_iovec_add(&q, mem + i, 1);
+    }
+    g_assert_cmpint(q.niov, ==, 100);
+    g_assert_cmpuint(q.size, ==, 100);
+    for (int i = 0; i < 100; i++) {
+        g_assert_true(q.iov[i].iov_base == mem + i);
+    }
+
+    qemu_iovec_init(&all, 0);
+    qemu_iovec_concat(&all, &q, 10, 50);
+    qemu_iovec_concat(&all, &q, 0, 0);
+    g_assert_cmpuint(all.size, ==, 50);
+    g_assert_cmpint(all.niov, ==, 50);
+    g_assert_true(all.iov[0].iov_base == mem + 10);
+
+    qemu_iovec_reset(&q);
+    g_assert_cmpuint(q.size, ==, 0);
+    g_assert_cmpint(q.niov, ==, 0);
+    qemu_iovec_add(&q, mem, 100);
+    g_assert_cmpuint(q.size, ==, 100);
+    qemu_iovec_destroy(&q);
+    qemu_iovec_destroy(&all);
+    g_assert_cmpint(all.niov, ==, 0);
+}
+
+static void test_slice_random(void)
+{
+    int borrowed = 0, local = 0, allocated = 0;
+
+    for (int round = 0; round < 3000; round++) {
+        char mem[TOTAL], buf[TOTAL];
+        struct iovec iov[16];
+        unsigned int n = random_iov(iov, ARRAY_SIZE(iov), mem);
+        size_t off = g_test_rand_int_range(0, TOTAL + 1);
+        size_t len = g_test_rand_int_range(0, TOTAL - off + 1);
+        QEMUIOVector q, s;
+
+        if (round % 4 == 0) {
+            off = 0, len = TOTAL;
+        }
+        fill(mem, TOTAL);
+        qemu_iovec_init_external(&q, iov, n);
+        qemu_iovec_init_slice(&s, &q, off, len);
+        g_assert_cmpuint(s.size, ==, len);
+        g_assert_cmpuint(iov_size(s.iov, s.niov), ==, len);
+        qemu_iovec_to_buf(&s, 0, buf, len);
+        g_assert_cmpmem(buf, len, mem + off, len);
+        if (s.iov == s.local) {
+            local++;
+        } else if (s.nalloc) {
+            allocated++;
+        } else {
+            borrowed++;
+        }
+        qemu_iovec_destroy(&s);
+    }
+    g_assert_cmpint(borrowed, >, 0);
+    g_assert_cmpint(local, >, 0);
+    g_assert_cmpint(allocated, >, 0);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/iov/copy/equals-flat", test_copy_random);
     g_test_add_func("/iov/discard/equals-flat", test_discard_random);
+    g_test_add_func("/iov/add/grows", test_add_grows);
+    g_test_add_func("/iov/slice/equals-flat", test_slice_random);
     return g_test_run();
 }
