@@ -268,3 +268,99 @@ void qemu_iovec_to_buf(const QEMUIOVector *qiov, size_t offset,
     g_assert(offset <= qiov->size && bytes <= qiov->size - offset);
     iov_to_buf(qiov->iov, qiov->niov, offset, buf, bytes);
 }
+
+void qemu_iovec_from_buf(const QEMUIOVector *qiov, size_t offset,
+                         const void *buf, size_t bytes)
+{
+    g_assert(offset <= qiov->size && bytes <= qiov->size - offset);
+    iov_from_buf(qiov->iov, qiov->niov, offset, buf, bytes);
+}
+
+void qemu_iovec_memset(const QEMUIOVector *qiov, size_t offset,
+                       int fillc, size_t bytes)
+{
+    g_assert(offset <= qiov->size && bytes <= qiov->size - offset);
+    iov_memset(qiov->iov, qiov->niov, offset, fillc, bytes);
+}
+
+bool qemu_iovec_is_zero(const QEMUIOVector *qiov, size_t offset, size_t bytes)
+{
+    IovCursor c;
+    size_t len;
+    char *base;
+
+    g_assert(offset <= qiov->size && bytes <= qiov->size - offset);
+    c = cursor_at(qiov->iov, qiov->niov, offset, bytes);
+    while (cursor_next(&c, &base, &len)) {
+        if (!buffer_is_zero(base, len)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Index of the first byte that differs; @len if none does. */
+static size_t mismatch(const char *a, const char *b, size_t len)
+{
+    size_t i = 0;
+
+    /* memcmp is fast but does not say where: narrow it down by blocks. */
+    while (len - i > 256 && memcmp(a + i, b + i, 256) == 0) {
+        i += 256;
+    }
+    while (i < len && a[i] == b[i]) {
+        i++;
+    }
+    return i;
+}
+
+ssize_t qemu_iovec_compare(const QEMUIOVector *a, const QEMUIOVector *b)
+{
+    IovCursor ca = cursor_at(a->iov, a->niov, 0, a->size);
+    IovCursor cb = cursor_at(b->iov, b->niov, 0, b->size);
+    char *pa = NULL, *pb = NULL;
+    size_t la = 0, lb = 0, done = 0;
+
+    g_assert(a->size == b->size);
+    while (done < a->size) {
+        size_t n, same;
+
+        if (!la) {
+            cursor_next(&ca, &pa, &la);
+        }
+        if (!lb) {
+            cursor_next(&cb, &pb, &lb);
+        }
+        n = MIN(la, lb);
+        same = mismatch(pa, pb, n);
+        if (same < n) {
+            return done + same;
+        }
+        pa += n, la -= n;
+        pb += n, lb -= n;
+        done += n;
+    }
+    return -1;
+}
+
+void *qemu_iovec_contiguous(const QEMUIOVector *qiov, size_t offset,
+                            size_t bytes)
+{
+    IovCursor c;
+    size_t len;
+    char *base;
+
+    g_assert(offset <= qiov->size && bytes <= qiov->size - offset);
+    c = cursor_at(qiov->iov, qiov->niov, offset, bytes);
+    return cursor_next(&c, &base, &len) && len == bytes ? base : NULL;
+}
+
+bool qemu_iovec_is_aligned(const QEMUIOVector *qiov, size_t align)
+{
+    uintptr_t bits = 0;
+
+    for (int i = 0; i < qiov->niov; i++) {
+        bits |= (uintptr_t)qiov->iov[i].iov_base | qiov->iov[i].iov_len;
+    }
+    return !(bits & (align - 1));
+}

@@ -93,6 +93,23 @@ static void test_discard_random(void)
     }
 }
 
+static void test_buf(void)
+{
+    char buf[16], out[16];
+    QEMUIOVector q;
+    QEMUIOVector s = QEMU_IOVEC_INIT_BUF(s, buf, sizeof(buf));
+
+    qemu_iovec_init_buf(&q, buf, sizeof(buf));
+    g_assert_cmpint(q.niov, ==, 1);
+    g_assert_cmpuint(q.size, ==, 16);
+    g_assert_true(q.iov == q.local);
+    g_assert_cmpint(qemu_iovec_compare(&q, &s), ==, -1);
+    qemu_iovec_memset(&q, 0, 7, 16);
+    qemu_iovec_to_buf(&s, 4, out, 12);
+    g_assert_cmpmem(out, 12, buf + 4, 12);
+    g_assert_true(qemu_iovec_contiguous(&q, 3, 13) == buf + 3);
+}
+
 static void test_add_grows(void)
 {
     char mem[100];
@@ -161,12 +178,89 @@ static void test_slice_random(void)
     g_assert_cmpint(allocated, >, 0);
 }
 
+static void test_compare_random(void)
+{
+    for (int round = 0; round < 2000; round++) {
+        char a[TOTAL], b[TOTAL];
+        struct iovec ia[16], ib[16];
+        QEMUIOVector qa, qb;
+        int at = g_test_rand_int_range(0, TOTAL);
+
+        fill(a, TOTAL);
+        memcpy(b, a, TOTAL);
+        qemu_iovec_init_external(&qa, ia,
+                                 random_iov(ia, ARRAY_SIZE(ia), a));
+        qemu_iovec_init_external(&qb, ib,
+                                 random_iov(ib, ARRAY_SIZE(ib), b));
+        g_assert_cmpint(qemu_iovec_compare(&qa, &qb), ==, -1);
+        b[at] ^= 1;
+        g_assert_cmpint(qemu_iovec_compare(&qa, &qb), ==, at);
+    }
+}
+
+static void test_compare_long(void)
+{
+    g_autofree char *a = g_malloc0(5000);
+    g_autofree char *b = g_malloc0(5000);
+    QEMUIOVector qa, qb;
+
+    qemu_iovec_init_buf(&qa, a, 5000);
+    qemu_iovec_init_buf(&qb, b, 5000);
+    for (int at = 0; at < 5000; at += 51) {
+        b[at] = 1;
+        g_assert_cmpint(qemu_iovec_compare(&qa, &qb), ==, at);
+        b[at] = 0;
+    }
+    g_assert_cmpint(qemu_iovec_compare(&qa, &qb), ==, -1);
+}
+
+static void test_is_zero(void)
+{
+    char mem[TOTAL] = { 0 };
+    struct iovec iov[16];
+    QEMUIOVector q;
+
+    qemu_iovec_init_external(&q, iov, random_iov(iov, ARRAY_SIZE(iov), mem));
+    g_assert_true(qemu_iovec_is_zero(&q, 0, TOTAL));
+    for (size_t i = 0; i < TOTAL; i++) {
+        mem[i] = 1;
+        g_assert_false(qemu_iovec_is_zero(&q, 0, TOTAL));
+        g_assert_false(qemu_iovec_is_zero(&q, i, 1));
+        g_assert_true(qemu_iovec_is_zero(&q, 0, i));
+        g_assert_true(qemu_iovec_is_zero(&q, i + 1, TOTAL - i - 1));
+        mem[i] = 0;
+    }
+}
+
+static void test_contiguous_and_aligned(void)
+{
+    static char mem[4096] __attribute__((aligned(512)));
+    struct iovec iov[] = {
+        { mem, 512 }, { mem, 0 }, { mem + 1024, 1024 },
+    };
+    QEMUIOVector q;
+
+    qemu_iovec_init_external(&q, iov, 3);
+    g_assert_true(qemu_iovec_contiguous(&q, 0, 512) == mem);
+    g_assert_true(qemu_iovec_contiguous(&q, 512, 1024) == mem + 1024);
+    g_assert_null(qemu_iovec_contiguous(&q, 511, 2));
+    g_assert_true(qemu_iovec_is_aligned(&q, 512));
+    g_assert_false(qemu_iovec_is_aligned(&q, 1024));
+    iov[2].iov_base = mem + 1025;
+    g_assert_false(qemu_iovec_is_aligned(&q, 2));
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/iov/copy/equals-flat", test_copy_random);
     g_test_add_func("/iov/discard/equals-flat", test_discard_random);
+    g_test_add_func("/iov/buf/no-allocation", test_buf);
     g_test_add_func("/iov/add/grows", test_add_grows);
     g_test_add_func("/iov/slice/equals-flat", test_slice_random);
+    g_test_add_func("/iov/compare/finds-first", test_compare_random);
+    g_test_add_func("/iov/compare/finds-far", test_compare_long);
+    g_test_add_func("/iov/is_zero/any-range", test_is_zero);
+    g_test_add_func("/iov/contiguous/and-aligned", test_contiguous_and_aligned);
     return g_test_run();
 }
