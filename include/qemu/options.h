@@ -35,9 +35,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(json_t, json_decref)
  * @implied_key, a first element without "=" is that key's value.  A key given
  * twice keeps the last value.
  *
- * *@help, unless @help is NULL, says whether one of the elements was "help" or
- * "?"; those do not get into the dictionary.  With @help NULL they are an
- * error as any element without "=".
+ * *@help says whether one of the elements was "help" or "?"; those do not get
+ * into the dictionary.  With @help NULL they are an error.
  *
  * Returns a nested object, or NULL with an error.
  */
@@ -46,20 +45,22 @@ json_t *keyval_parse(const char *params, const char *implied_key,
 
 /*
  * The older rules.  Keys stay as they are, dots and all.  A key without "="
- * is "on", and "nokey" is key=off (both warn once: deprecated); the last of
- * several values for a key wins.  @implied_key and @help as in keyval_parse.
+ * is "on", and "nokey" is key=off (with @warn, a warning says that these are
+ * deprecated); the last of several values for a key wins.  @implied_key as in
+ * keyval_parse; so is @help, but with NULL "help" is a key like any other.
  *
- * Returns a flat object with string values, or NULL with an error.
+ * Returns a flat object with string values, or NULL with an error: an "id"
+ * that is no identifier.
  */
 json_t *qemu_opts_parse_legacy(const char *params, const char *implied_key,
-                               bool *help, Error **errp);
+                               bool warn, bool *help, Error **errp);
 
 /*
  * qemu_opts_parse_legacy into an existing flat object @o, for options that may
  * be given several times (-o a=1 -o b=2).  On failure @o is unchanged.
  */
 bool qemu_opts_merge_legacy(json_t *o, const char *params,
-                            const char *implied_key, bool *help,
+                            const char *implied_key, bool warn, bool *help,
                             Error **errp);
 
 /*
@@ -81,13 +82,17 @@ json_t *options_parse(const char *text, const char *implied_key, bool *help,
 
 /* --- Shapes -------------------------------------------------------------- */
 
-/* Nested to flat: scalars copied with dotted keys; empty containers stay. */
+/*
+ * Nested to flat: scalars get dotted keys; empty containers stay.  Where two
+ * give the same key ("a.b" and "a": {"b"}), the last one wins.
+ */
 json_t *options_flatten(const json_t *nested);
 
 /*
  * Flat to nested, the inverse: "a.b" becomes an object in "a", digits array
- * indices.  Fails where a key is both a value and a container, or indices have
- * gaps.  Values may be any JSON; a doubled dot in a key is a literal one.
+ * indices.  Fails where a key is both a value and a container, where indices
+ * mix with names or have gaps, and beyond 1024 levels.  A doubled dot in a key
+ * is a literal one.  What is nested already is merged with what is flat.
  */
 json_t *options_crumple(const json_t *flat, Error **errp);
 
@@ -97,7 +102,10 @@ json_t *options_crumple(const json_t *flat, Error **errp);
  */
 json_t *options_extract_prefix(json_t *o, const char *prefix);
 
-/* Compact JSON text with the keys sorted, for g_free. */
+/*
+ * JSON text on one line, keys in the order in which they came, for g_free.
+ * Bytes that are not UTF-8 (in file names) come out as U+FFFD.
+ */
 char *options_to_json(const json_t *o);
 
 /* --- Taking typed values ----------------------------------------------- */

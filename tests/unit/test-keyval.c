@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Option strings in both dialects, JSON in QEMU's, and the two shapes of a
+ * dictionary.  Messages are those of the 10.0 tools for the same text.
+ */
+#include "qemu/osdep.h"
+#include "qemu/options.h"
+
+/* What a dictionary looks like, or "error: message". */
+static char *show(json_t *o, Error *err)
+{
+    char *s;
+
+    g_assert_true(!o == !!err);
+    if (err) {
+        s = g_strdup_printf("error: %s", error_get_pretty(err));
+        error_free(err);
+    } else {
+        s = options_to_json(o);
+        json_decref(o);
+    }
+    return s;
+}
+
+typedef struct Case {
+    const char *text;
+    const char *expected;
+} Case;
+
+static const Case json_cases[] = {
+    { "{}", "{}" },
+    { " {\"a\":1} \n", "{\"a\": 1}" },
+    { "{'a':'b','c':[1,-2,true,null,1.5]}",
+      "{\"a\": \"b\", \"c\": [1, -2, true, null, 1.5]}" },
+    { "{'a':'x\"y'}", "{\"a\": \"x\\\"y\"}" },
+    { "{'a':'x\\'y'}", "{\"a\": \"x'y\"}" },
+    { "{\"a\":\"x\\'y\"}", "{\"a\": \"x'y\"}" },
+    { "{\"a\":\"it's\"}", "{\"a\": \"it's\"}" },
+    { "{'a':'\\\\','b':\"\\\\\"}", "{\"a\": \"\\\\\", \"b\": \"\\\\\"}" },
+    { "{'a':'\\u00e4 {[123'}", "{\"a\": \"\xc3\xa4 {[123\"}" },
+    { "{'a':9223372036854775807}", "{\"a\": 9223372036854775807}" },
+    { "{'a':18446744073709551615}", "{\"a\": \"18446744073709551615\"}" },
+    { "", "error: Expecting a JSON value" },
+    { " ", "error: Expecting a JSON value" },
+    { "{", "error: JSON parse error, premature EOI" },
+    { "{'a'", "error: JSON parse error, premature EOI" },
+    { "{} {}", "error: Expecting at most one JSON value" },
+    { "{}x", "error: Expecting at most one JSON value" },
+    { "{'a':1,'a':2}", "error: JSON parse error, duplicate key" },
+    { "{'a':1,\"a\":2}", "error: JSON parse error, duplicate key" },
+    { "[]", "error: Invalid JSON object given" },
+    { "5", "error: Invalid JSON object given" },
+    { "'x'", "error: Invalid JSON object given" },
+};
+
+static const char *const json_bad[] = {
+    "{'a'}", "{'a':}", "{'a':tru}", "{'a':1,}", "{a:1}", "{'a':01}",
+    "{'a':1e}", "{'a':'x}", "{'a':\"x'}", "{'a':'\\x'}", "{'a':'\\u12'}",
+    "{'a':'\xff'}", "{'a':'\\u0000'}", "{'a':'\\ud800'}", "{'a':'\n'}",
+    "{'a':- 1}", "{'a':'\\", "{'a':1-1}", "}", "x", "'", "\"",
+};
+
+static void test_json(void)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(json_cases); i++) {
+        Error *err = NULL;
+        json_t *o = options_from_json(json_cases[i].text, &err);
+        g_autofree char *got = show(o, err);
+
+        g_assert_cmpstr(got, ==, json_cases[i].expected);
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(json_bad); i++) {
+        g_autofree char *escaped = g_strescape(json_bad[i], NULL);
+        Error *err = NULL;
+
+        g_test_message("%s", escaped);
+        g_assert_null(options_from_json(json_bad[i], &err));
+        g_assert_true(g_str_has_prefix(error_get_pretty(err),
+                                       "JSON parse error, "));
+        error_free(err);
+    }
+}
+
+static void test_json_length(void)
+{
+    static const char nul_inside[] = "1\0 ";
+    Error *err = NULL;
+    json_t *v = json_parse_qemu("123", 2, &error_abort);
+
+    g_assert_cmpint(json_integer_value(v), ==, 12);
+    json_decref(v);
+    g_assert_null(json_parse_qemu(nul_inside, 3, &err));
+    error_free(err);
+}
+
+static void test_json_depth(void)
+{
+    g_autoptr(GString) s = g_string_new(NULL);
+    Error *err = NULL;
+
+    for (int i = 0; i < 100000; i++) {
+        g_string_append(s, "{'a':");
+    }
+    g_assert_null(options_from_json(s->str, &err));
+    g_assert_cmpstr(error_get_pretty(err), ==,
+                    "JSON nested deeper than 1024 levels");
+    error_free(err);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/keyval/json/both-quotes", test_json);
+    g_test_add_func("/keyval/json/length", test_json_length);
+    g_test_add_func("/keyval/json/depth-limited", test_json_depth);
+    return g_test_run();
+}
