@@ -161,6 +161,184 @@ bool opt_take_range(json_t *o, const char *key, uint64_t min, uint64_t max,
     return true;
 }
 
+/* As error_setg for a size that does not parse, with the suffixes' names. */
+static void bad_size(const char *key, Error **errp)
+{
+    ERRP_GUARD();
+
+    error_setg(errp, "Parameter '%s' expects a non-negative number below 2^64",
+               key);
+    error_append_hint(errp, "Optional suffix k, M, G, T, P or E means kilo-,"
+                      " mega-, giga-, tera-, peta-\n"
+                      "and exabytes, respectively.\n");
+}
+
+bool opt_take_size(json_t *o, const char *key, uint64_t *val, Error **errp)
+{
+    g_autoptr(json_t) v = take(o, key);
+    uint64_t n;
+    int ret;
+
+    if (!v) {
+        return true;
+    }
+    if (json_is_integer(v)) {
+        return native_unsigned(v, key, val, errp);
+    }
+    if (!json_is_string(v)) {
+        return wrong_type(key, "integer", errp);
+    }
+    ret = qemu_strtosz(json_string_value(v), NULL, &n);
+    if (ret == -EINVAL) {
+        bad_size(key, errp);
+        return false;
+    }
+    if (!check_number(key, json_string_value(v), ret, errp)) {
+        return false;
+    }
+    *val = n;
+    return true;
+}
+
+bool opt_take_offset(json_t *o, const char *key, int64_t *val, Error **errp)
+{
+    bool there = is_there(o, key);
+    uint64_t n = 0;
+
+    if (!opt_take_size(o, key, &n, errp)) {
+        return false;
+    }
+    if (!there) {
+        return true;
+    }
+    if (n > INT64_MAX) {
+        error_setg(errp, "Value '%" PRIu64 "' is out of range for parameter "
+                   "'%s'", n, key);
+        return false;
+    }
+    *val = n;
+    return true;
+}
+
+bool opt_take_enum(json_t *o, const char *key, const char *const names[],
+                   int *val, Error **errp)
+{
+    g_autoptr(json_t) v = take(o, key);
+
+    if (!v) {
+        return true;
+    }
+    if (!json_is_string(v)) {
+        return wrong_type(key, "string", errp);
+    }
+    for (int i = 0; names[i]; i++) {
+        if (g_str_equal(names[i], json_string_value(v))) {
+            *val = i;
+            return true;
+        }
+    }
+    error_setg(errp, "Parameter '%s' does not accept value '%s'", key,
+               json_string_value(v));
+    return false;
+}
+
+bool opt_take_on_off_auto(json_t *o, const char *key, OnOffAuto *val,
+                          Error **errp)
+{
+    json_t *v = json_object_get(o, key);
+    bool on = false;
+
+    if (json_is_string(v) && g_str_equal(json_string_value(v), "auto")) {
+        json_object_del(o, key);
+        *val = ON_OFF_AUTO_AUTO;
+        return true;
+    }
+    if (!v || json_is_null(v)) {
+        json_object_del(o, key);
+        return true;
+    }
+    if (!opt_take_bool(o, key, &on, errp)) {
+        return false;
+    }
+    *val = on ? ON_OFF_AUTO_ON : ON_OFF_AUTO_OFF;
+    return true;
+}
+
+char *opt_take_str(json_t *o, const char *key)
+{
+    g_autoptr(json_t) v = NULL;
+
+    if (json_is_object(json_object_get(o, key)) ||
+        json_is_array(json_object_get(o, key))) {
+        return NULL;
+    }
+    v = take(o, key);
+    if (!v) {
+        return NULL;
+    }
+    switch (json_typeof(v)) {
+    case JSON_STRING:
+        return g_strdup(json_string_value(v));
+    case JSON_TRUE:
+        return g_strdup("on");
+    case JSON_FALSE:
+        return g_strdup("off");
+    default:
+        return options_to_json(v);
+    }
+}
+
+char *opt_take_str_required(json_t *o, const char *key, Error **errp)
+{
+    json_t *v = json_object_get(o, key);
+    char *s;
+
+    if (json_is_object(v) || json_is_array(v)) {
+        wrong_type(key, "string", errp);
+        return NULL;
+    }
+    s = opt_take_str(o, key);
+    if (!s) {
+        error_setg(errp, "Parameter '%s' is missing", key);
+    }
+    return s;
+}
+
+const char *opt_peek_str(const json_t *o, const char *key)
+{
+    return json_string_value(json_object_get(o, key));
+}
+
+json_t *opt_take_any(json_t *o, const char *key)
+{
+    return take(o, key);
+}
+
+json_t *opt_take_object(json_t *o, const char *key)
+{
+    return json_is_object(json_object_get(o, key)) ? take(o, key) : NULL;
+}
+
+json_t *opt_take_array(json_t *o, const char *key)
+{
+    return json_is_array(json_object_get(o, key)) ? take(o, key) : NULL;
+}
+
+const char *opt_first_unused(const json_t *o)
+{
+    return json_object_iter_key(json_object_iter((json_t *)o));
+}
+
+bool opt_check_unused(const json_t *o, Error **errp)
+{
+    const char *key = opt_first_unused(o);
+
+    if (key) {
+        error_setg(errp, "Invalid parameter '%s'", key);
+    }
+    return !key;
+}
+
 /* --- Making ------------------------------------------------------------ */
 
 void opt_set_str(json_t *o, const char *key, const char *value)

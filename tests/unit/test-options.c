@@ -92,11 +92,161 @@ static void test_range(void)
     g_assert_cmpuint(u, ==, 5);
 }
 
+static void test_size(void)
+{
+    g_autoptr(json_t) o = from("{'a':'1.5k','b':4096,'c':'x','d':'-1',"
+                               "'e':'16E','f':true,'g':'8E','h':'1G'}");
+    uint64_t u = 0;
+    int64_t off = -1;
+    Error *err = NULL;
+
+    g_assert_true(opt_take_size(o, "a", &u, &error_abort));
+    g_assert_cmpuint(u, ==, 1536);
+    g_assert_true(opt_take_size(o, "b", &u, &error_abort));
+    g_assert_cmpuint(u, ==, 4096);
+    g_assert_false(opt_take_size(o, "c", &u, &err));
+    g_assert_cmpstr(error_get_hint(err), ==,
+                    "Optional suffix k, M, G, T, P or E means kilo-, mega-, "
+                    "giga-, tera-, peta-\nand exabytes, respectively.\n");
+    expect_error(&err, "Parameter 'c' expects a non-negative number below "
+                 "2^64");
+    g_assert_false(opt_take_size(o, "d", &u, &err));
+    expect_error(&err, "Value '-1' is out of range for parameter 'd'");
+    g_assert_false(opt_take_size(o, "e", &u, &err));
+    expect_error(&err, "Value '16E' is out of range for parameter 'e'");
+    g_assert_false(opt_take_size(o, "f", &u, &err));
+    expect_error(&err, "Invalid parameter type for 'f', expected: integer");
+    g_assert_cmpuint(u, ==, 4096);
+
+    g_assert_true(opt_take_offset(o, "absent", &off, &error_abort));
+    g_assert_cmpint(off, ==, -1);
+    g_assert_false(opt_take_offset(o, "g", &off, &err));
+    expect_error(&err, "Value '9223372036854775808' is out of range for "
+                 "parameter 'g'");
+    g_assert_true(opt_take_offset(o, "h", &off, &error_abort));
+    g_assert_cmpint(off, ==, GiB);
+}
+
+static void test_enum(void)
+{
+    static const char *const names[] = { "off", "falloc", "full", NULL };
+    g_autoptr(json_t) o = from("{'a':'full','b':'x','c':1,'d':'auto',"
+                               "'e':'on','f':false,'g':'x'}");
+    int v = 0;
+    OnOffAuto ooa = ON_OFF_AUTO_OFF;
+    Error *err = NULL;
+
+    g_assert_true(opt_take_enum(o, "absent", names, &v, &error_abort));
+    g_assert_cmpint(v, ==, 0);
+    g_assert_true(opt_take_enum(o, "a", names, &v, &error_abort));
+    g_assert_cmpint(v, ==, 2);
+    g_assert_false(opt_take_enum(o, "b", names, &v, &err));
+    expect_error(&err, "Parameter 'b' does not accept value 'x'");
+    g_assert_false(opt_take_enum(o, "c", names, &v, &err));
+    expect_error(&err, "Invalid parameter type for 'c', expected: string");
+
+    g_assert_true(opt_take_on_off_auto(o, "absent", &ooa, &error_abort));
+    g_assert_cmpint(ooa, ==, ON_OFF_AUTO_OFF);
+    g_assert_true(opt_take_on_off_auto(o, "d", &ooa, &error_abort));
+    g_assert_cmpint(ooa, ==, ON_OFF_AUTO_AUTO);
+    g_assert_true(opt_take_on_off_auto(o, "e", &ooa, &error_abort));
+    g_assert_cmpint(ooa, ==, ON_OFF_AUTO_ON);
+    g_assert_true(opt_take_on_off_auto(o, "f", &ooa, &error_abort));
+    g_assert_cmpint(ooa, ==, ON_OFF_AUTO_OFF);
+    g_assert_false(opt_take_on_off_auto(o, "g", &ooa, &err));
+    expect_error(&err, "Parameter 'g' expects 'on' or 'off'");
+    g_assert_cmpuint(json_object_size(o), ==, 0);
+}
+
+static void test_str(void)
+{
+    g_autoptr(json_t) o = from("{'a':'x','b':5,'c':true,'d':{},'e':null}");
+    g_autofree char *a = NULL;
+    g_autofree char *b = NULL;
+    g_autofree char *c = NULL;
+    Error *err = NULL;
+
+    g_assert_cmpstr(opt_peek_str(o, "a"), ==, "x");
+    g_assert_null(opt_peek_str(o, "b"));
+    a = opt_take_str_required(o, "a", &error_abort);
+    b = opt_take_str(o, "b");
+    c = opt_take_str(o, "c");
+    g_assert_cmpstr(a, ==, "x");
+    g_assert_cmpstr(b, ==, "5");
+    g_assert_cmpstr(c, ==, "on");
+    g_assert_null(opt_take_str(o, "d"));
+    g_assert_null(opt_take_str(o, "e"));
+    g_assert_null(opt_take_str_required(o, "a", &err));
+    expect_error(&err, "Parameter 'a' is missing");
+    g_assert_null(opt_take_str_required(o, "d", &err));
+    expect_error(&err, "Invalid parameter type for 'd', expected: string");
+    g_assert_cmpstr(opt_first_unused(o), ==, "d");
+}
+
+static void test_containers_and_unused(void)
+{
+    g_autoptr(json_t) o = from("{'o':{'x':1},'l':[1,2],'s':'str','z':1}");
+    g_autoptr(json_t) obj = opt_take_object(o, "o");
+    g_autoptr(json_t) list = opt_take_array(o, "l");
+    g_autoptr(json_t) any = NULL;
+    Error *err = NULL;
+
+    g_assert_cmpuint(json_object_size(obj), ==, 1);
+    g_assert_cmpuint(json_array_size(list), ==, 2);
+    g_assert_null(opt_take_object(o, "s"));
+    g_assert_null(opt_take_array(o, "s"));
+    any = opt_take_any(o, "s");
+    g_assert_cmpstr(json_string_value(any), ==, "str");
+    g_assert_cmpstr(opt_first_unused(o), ==, "z");
+    g_assert_false(opt_check_unused(o, &err));
+    expect_error(&err, "Invalid parameter 'z'");
+    json_object_del(o, "z");
+    g_assert_null(opt_first_unused(o));
+    g_assert_true(opt_check_unused(o, &error_abort));
+}
+
+static void test_make(void)
+{
+    g_autoptr(json_t) o = json_object();
+    g_autofree char *text = NULL;
+    g_autofree char *bad = NULL;
+    g_autofree char *name = NULL;
+    uint64_t u = 0;
+
+    opt_set_str(o, "s", "x");
+    opt_set_bool(o, "b", true);
+    opt_set_u64(o, "u", 5);
+    opt_set_u64(o, "big", UINT64_MAX);
+    opt_default_str(o, "s", "y");
+    opt_default_str(o, "t", "z");
+    opt_set_str(o, "b2", NULL);
+    text = options_to_json(o);
+    g_assert_cmpstr(text, ==, "{\"s\": \"x\", \"b\": true, \"u\": 5, "
+                    "\"big\": \"18446744073709551615\", \"t\": \"z\"}");
+    g_assert_true(opt_take_u64(o, "big", &u, &error_abort));
+    g_assert_cmpuint(u, ==, UINT64_MAX);
+    opt_set_str(o, "t", NULL);
+    g_assert_null(opt_peek_str(o, "t"));
+
+    /* A file name may be any bytes, and comes back as it was. */
+    json_object_clear(o);
+    opt_set_str(o, "f", "a\xff" "b");
+    bad = options_to_json(o);
+    g_assert_cmpstr(bad, ==, "{\"f\": \"a\xef\xbf\xbd" "b\"}");
+    name = opt_take_str(o, "f");
+    g_assert_cmpstr(name, ==, "a\xff" "b");
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/options/take/bool", test_bool);
     g_test_add_func("/options/take/integers", test_integers);
     g_test_add_func("/options/take/range", test_range);
+    g_test_add_func("/options/take/size", test_size);
+    g_test_add_func("/options/take/enum", test_enum);
+    g_test_add_func("/options/take/str", test_str);
+    g_test_add_func("/options/take/rest", test_containers_and_unused);
+    g_test_add_func("/options/set/and-print", test_make);
     return g_test_run();
 }
