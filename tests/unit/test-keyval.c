@@ -107,11 +107,78 @@ static void test_json_depth(void)
     error_free(err);
 }
 
+/* Text before and after crumpling, then flattened again. */
+static const char *const shapes[][3] = {
+    { "{'a.b':1,'a.c':2,'d':'x'}",
+      "{\"a\": {\"b\": 1, \"c\": 2}, \"d\": \"x\"}",
+      "{\"a.b\": 1, \"a.c\": 2, \"d\": \"x\"}" },
+    { "{'l.1':true,'l.0.x':null}",
+      "{\"l\": [{\"x\": null}, true]}",
+      "{\"l.0.x\": null, \"l.1\": true}" },
+    { "{'file':{'driver':'file'},'file.filename':'x'}",
+      "{\"file\": {\"driver\": \"file\", \"filename\": \"x\"}}",
+      "{\"file.driver\": \"file\", \"file.filename\": \"x\"}" },
+    { "{'e':{},'f':[]}", "{\"e\": {}, \"f\": []}", "{\"e\": {}, \"f\": []}" },
+    { "{'a..b.c':1}", "{\"a.b\": {\"c\": 1}}", "{\"a.b.c\": 1}" },
+};
+
+static void test_shapes(void)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(shapes); i++) {
+        g_autoptr(json_t) in = options_from_json(shapes[i][0], &error_abort);
+        g_autoptr(json_t) nested = options_crumple(in, &error_abort);
+        g_autoptr(json_t) flat = options_flatten(nested);
+        g_autofree char *n = options_to_json(nested);
+        g_autofree char *f = options_to_json(flat);
+
+        g_assert_cmpstr(n, ==, shapes[i][1]);
+        g_assert_cmpstr(f, ==, shapes[i][2]);
+    }
+}
+
+static void test_crumple_errors(void)
+{
+    static const Case cases[] = {
+        { "{'a':1,'a.b':2}", "error: Cannot mix scalar and non-scalar keys" },
+        { "{'a':{},'a.b':2}", "error: Cannot mix scalar and non-scalar keys" },
+        { "{'a.b':2,'a':1}", "error: Cannot mix scalar and non-scalar keys" },
+        { "{'a.0':1,'a.b':2}", "error: Cannot mix list and non-list keys" },
+        { "{'a.0':1,'a.2':2}", "error: List indices are not contiguous, "
+          "saw 2 elements but 2 largest index" },
+        { "{'a.9':1,'a.10':2}", "error: List indices are not contiguous, "
+          "saw 2 elements but 10 largest index" },
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        g_autoptr(json_t) in = options_from_json(cases[i].text, &error_abort);
+        Error *err = NULL;
+        json_t *o = options_crumple(in, &err);
+        g_autofree char *got = show(o, err);
+
+        g_assert_cmpstr(got, ==, cases[i].expected);
+    }
+}
+
+static void test_extract_prefix(void)
+{
+    g_autoptr(json_t) o = options_from_json(
+        "{'file.a':1,'x':2,'file.b.c':3,'filex':4}", &error_abort);
+    g_autoptr(json_t) file = options_extract_prefix(o, "file.");
+    g_autofree char *left = options_to_json(o);
+    g_autofree char *taken = options_to_json(file);
+
+    g_assert_cmpstr(left, ==, "{\"x\": 2, \"filex\": 4}");
+    g_assert_cmpstr(taken, ==, "{\"a\": 1, \"b.c\": 3}");
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/keyval/json/both-quotes", test_json);
     g_test_add_func("/keyval/json/length", test_json_length);
     g_test_add_func("/keyval/json/depth-limited", test_json_depth);
+    g_test_add_func("/keyval/shapes/there-and-back", test_shapes);
+    g_test_add_func("/keyval/crumple/errors", test_crumple_errors);
+    g_test_add_func("/keyval/extract_prefix/splits", test_extract_prefix);
     return g_test_run();
 }
