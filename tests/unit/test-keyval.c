@@ -27,6 +27,114 @@ typedef struct Case {
     const char *expected;
 } Case;
 
+#define LONG32  "abcdefghijklmnopqrstuvwxyzabcdef"
+#define LONG128 LONG32 LONG32 LONG32 LONG32
+#define LONG127 LONG32 LONG32 LONG32 "abcdefghijklmnopqrstuvwxyzabcde"
+
+static const Case keyval_cases[] = {
+    { "", "{}" },
+    { "driver=raw", "{\"driver\": \"raw\"}" },
+    { "driver=raw,", "{\"driver\": \"raw\"}" },
+    { "raw", "{\"driver\": \"raw\"}" },
+    { "raw,a=b", "{\"driver\": \"raw\", \"a\": \"b\"}" },
+    { "a=b,,c,d=,,", "{\"a\": \"b,c\", \"d\": \",\"}" },
+    { "a=", "{\"a\": \"\"}" },
+    { "a=1=2", "{\"a\": \"1=2\"}" },
+    { "a=1,a=2", "{\"a\": \"2\"}" },
+    { "a.b=1,a.c.d=2",
+      "{\"a\": {\"b\": \"1\", \"c\": {\"d\": \"2\"}}}" },
+    { "a.1=y,a.0=x", "{\"a\": [\"x\", \"y\"]}" },
+    { "a.01=y,a.00=x", "{\"a\": [\"x\", \"y\"]}" },
+    { "a.0=x,a.00=y", "{\"a\": [\"y\"]}" },
+    { "a.0.b=1,a.1.b=2",
+      "{\"a\": [{\"b\": \"1\"}, {\"b\": \"2\"}]}" },
+    { "a.0.0=x,a.0.1=y,a.1.0=z",
+      "{\"a\": [[\"x\", \"y\"], [\"z\"]]}" },
+    { "__com.foo_x.a=1", "{\"__com.foo_x\": {\"a\": \"1\"}}" },
+    { "__x_y=1,a_b-c2=2", "{\"__x_y\": \"1\", \"a_b-c2\": \"2\"}" },
+    { "help=1", "{\"help\": \"1\"}" },
+    { LONG127 "=1", "{\"" LONG127 "\": \"1\"}" },
+    { ",", "error: Invalid parameter ''" },
+    { "=x", "error: Invalid parameter ''" },
+    { "null,,co", "error: Invalid parameter ''" },
+    { "a=1,,,b=2", "{\"a\": \"1,\", \"b\": \"2\"}" },
+    { "x=y,driver", "error: Expected '=' after parameter 'driver'" },
+    { "x=y,a.b,c=1", "error: Expected '=' after parameter 'a.b'" },
+    { "a..b=1", "error: Invalid parameter 'a..b'" },
+    { ".a=1", "error: Invalid parameter '.a'" },
+    { "a.=1", "error: Invalid parameter 'a.'" },
+    { "1a=3", "error: Invalid parameter '1a'" },
+    { "0=1", "error: Invalid parameter '0'" },
+    { "a b=3", "error: Invalid parameter 'a b'" },
+    { "-a=1", "error: Invalid parameter '-a'" },
+    { "_a=1", "error: Invalid parameter '_a'" },
+    { "a/b=1", "error: Invalid parameter 'a/b'" },
+    { "a.0x=1", "error: Invalid parameter 'a.0x'" },
+    { "a.-1=1", "error: Invalid parameter 'a.-1'" },
+    { "__com.foo=1", "error: Invalid parameter '__com.foo'" },
+    { "__x.y_=1", "error: Invalid parameter '__x.y_'" },
+    { "___a=1", "error: Invalid parameter '___a'" },
+    { "a.b=1,a=2", "error: Parameters 'a.*' used inconsistently" },
+    { "a=2,a.b=1", "error: Parameters 'a.*' used inconsistently" },
+    { "a.0=1,a.b=2", "error: Parameters 'a.*' used inconsistently" },
+    { "a.0=1,a.2=2", "error: Parameter 'a.1' missing" },
+    { "a.0.1=1", "error: Parameter 'a.0.0' missing" },
+    { "a.99999999999999999999=1", "error: Parameter 'a.0' missing" },
+    { LONG128 "=1", "error: Parameter '" LONG128 "' is too long" },
+    { "x." LONG128 "=1",
+      "error: Parameter fragment '" LONG128 "' is too long" },
+};
+
+static void test_keyval(void)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(keyval_cases); i++) {
+        const Case *c = &keyval_cases[i];
+        g_autofree char *got = NULL;
+        Error *err = NULL;
+        bool help = true;
+        json_t *o = keyval_parse(c->text, "driver", &help, &err);
+
+        got = show(o, err);
+        g_assert_cmpstr(got, ==, c->expected);
+        g_assert_false(help);
+    }
+}
+
+static void test_keyval_help(void)
+{
+    static const char *const with[] = {
+        "help", "?", "a=b,help", "help,a=b", "a=b,?,c=d",
+    };
+    Error *err = NULL;
+    bool help;
+
+    for (size_t i = 0; i < ARRAY_SIZE(with); i++) {
+        json_decref(keyval_parse(with[i], "driver", &help, &error_abort));
+        g_assert_true(help);
+        g_assert_null(keyval_parse(with[i], "driver", NULL, &err));
+        g_assert_cmpstr(error_get_pretty(err), ==,
+                        "Help is not available for this option");
+        error_free(err);
+        err = NULL;
+    }
+    g_assert_null(keyval_parse("helper", NULL, &help, NULL));
+}
+
+static void test_keyval_depth(void)
+{
+    g_autoptr(GString) s = g_string_new("a");
+    Error *err = NULL;
+
+    for (int i = 0; i < 100000; i++) {
+        g_string_append(s, ".a");
+    }
+    g_string_append(s, "=1");
+    g_assert_null(keyval_parse(s->str, NULL, NULL, &err));
+    error_free(err);
+    s->str[2 * 1000 - 1] = '=';
+    json_decref(keyval_parse(s->str, NULL, NULL, &error_abort));
+}
+
 static const Case json_cases[] = {
     { "{}", "{}" },
     { " {\"a\":1} \n", "{\"a\": 1}" },
@@ -107,6 +215,19 @@ static void test_json_depth(void)
     error_free(err);
 }
 
+static void test_parse_either(void)
+{
+    g_autofree char *a = NULL;
+    g_autofree char *b = NULL;
+    bool help = true;
+
+    a = show(options_parse("{'driver':'raw'}", "driver", &help,
+                           &error_abort), NULL);
+    g_assert_false(help);
+    b = show(options_parse("raw", "driver", &help, &error_abort), NULL);
+    g_assert_cmpstr(a, ==, b);
+}
+
 /* Text before and after crumpling, then flattened again. */
 static const char *const shapes[][3] = {
     { "{'a.b':1,'a.c':2,'d':'x'}",
@@ -174,9 +295,13 @@ static void test_extract_prefix(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/keyval/parse/as-stock", test_keyval);
+    g_test_add_func("/keyval/parse/help", test_keyval_help);
+    g_test_add_func("/keyval/parse/depth-limited", test_keyval_depth);
     g_test_add_func("/keyval/json/both-quotes", test_json);
     g_test_add_func("/keyval/json/length", test_json_length);
     g_test_add_func("/keyval/json/depth-limited", test_json_depth);
+    g_test_add_func("/keyval/options_parse/either", test_parse_either);
     g_test_add_func("/keyval/shapes/there-and-back", test_shapes);
     g_test_add_func("/keyval/crumple/errors", test_crumple_errors);
     g_test_add_func("/keyval/extract_prefix/splits", test_extract_prefix);
