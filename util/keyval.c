@@ -188,3 +188,90 @@ json_t *options_parse(const char *text, const char *implied_key, bool *help,
     }
     return keyval_parse(text, implied_key, help, errp);
 }
+
+/* --- The older dialect ------------------------------------------------- */
+
+/* A switch: @name is on, "no" + name is off. */
+static void set_switch(json_t *o, const char *name, bool warn)
+{
+    bool off = strstart(name, "no", NULL);
+    const char *key = off ? name + 2 : name;
+    const char *value = off ? "off" : "on";
+
+    if (warn) {
+        warn_report("short-form boolean option '%s' deprecated", name);
+        error_printf("Please use %s=%s instead\n", key, value);
+    }
+    opt_set_str(o, key, value);
+}
+
+/* Parse the element at @p into @o; returns where the next one starts. */
+static const char *legacy_element(json_t *o, const char *p,
+                                  const char *implied_key, bool warn,
+                                  bool *help)
+{
+    size_t len = strcspn(p, "=,");
+    g_autofree char *key = NULL;
+    g_autofree char *value = NULL;
+
+    if (p[len] == '=') {
+        key = g_strndup(p, len);
+        value = parse_value(p + len + 1, &p);
+        opt_set_str(o, key, value);
+    } else if (help && is_help(p, len)) {
+        *help = true;
+        p += len + (p[len] == ',');
+    } else if (implied_key) {
+        value = parse_value(p, &p);
+        opt_set_str(o, implied_key, value);
+    } else {
+        key = g_strndup(p, len);
+        set_switch(o, key, warn);
+        p += len + (p[len] == ',');
+    }
+    return p;
+}
+
+static void bad_id(Error **errp)
+{
+    ERRP_GUARD();
+
+    error_setg(errp, "Parameter 'id' expects an identifier");
+    error_append_hint(errp, "Identifiers consist of letters, digits, '-', "
+                      "'.', '_', starting with a letter.\n");
+}
+
+bool qemu_opts_merge_legacy(json_t *o, const char *params,
+                            const char *implied_key, bool warn, bool *help,
+                            Error **errp)
+{
+    g_autoptr(json_t) mine = json_object();
+    const char *p = params, *id;
+
+    if (help) {
+        *help = false;
+    }
+    while (*p) {
+        p = legacy_element(mine, p, p == params ? implied_key : NULL, warn,
+                           help);
+    }
+
+    id = opt_peek_str(mine, "id");
+    if (id && !id_wellformed(id)) {
+        bad_id(errp);
+        return false;
+    }
+    json_object_update(o, mine);
+    return true;
+}
+
+json_t *qemu_opts_parse_legacy(const char *params, const char *implied_key,
+                               bool warn, bool *help, Error **errp)
+{
+    g_autoptr(json_t) o = json_object();
+
+    if (!qemu_opts_merge_legacy(o, params, implied_key, warn, help, errp)) {
+        return NULL;
+    }
+    return g_steal_pointer(&o);
+}

@@ -135,6 +135,85 @@ static void test_keyval_depth(void)
     json_decref(keyval_parse(s->str, NULL, NULL, &error_abort));
 }
 
+static const Case legacy_cases[] = {
+    { "", "{}" },
+    { "x.img", "{\"file\": \"x.img\"}" },
+    { "a,,b,c=d", "{\"file\": \"a,b\", \"c\": \"d\"}" },
+    { ",a=b", "{\"file\": \"\", \"a\": \"b\"}" },
+    { "driver=raw,file.filename=x,,y",
+      "{\"driver\": \"raw\", \"file.filename\": \"x,y\"}" },
+    { "a=1,b", "{\"a\": \"1\", \"b\": \"on\"}" },
+    { "a=1,nob", "{\"a\": \"1\", \"b\": \"off\"}" },
+    { "a=1,no", "{\"a\": \"1\", \"\": \"off\"}" },
+    { "a=1,a=2,", "{\"a\": \"2\"}" },
+    { "=1", "{\"\": \"1\"}" },
+    { "a.0=1,a.2=2", "{\"a.0\": \"1\", \"a.2\": \"2\"}" },
+    { "id=d0,a=1", "{\"id\": \"d0\", \"a\": \"1\"}" },
+    { "id=0,a=1", "error: Parameter 'id' expects an identifier" },
+};
+
+static void test_legacy(void)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(legacy_cases); i++) {
+        const Case *c = &legacy_cases[i];
+        g_autofree char *got = NULL;
+        Error *err = NULL;
+        bool help = true;
+        json_t *o = qemu_opts_parse_legacy(c->text, "file", false, &help,
+                                           &err);
+
+        got = show(o, err);
+        g_assert_cmpstr(got, ==, c->expected);
+        g_assert_false(help);
+    }
+}
+
+static void test_legacy_help(void)
+{
+    g_autofree char *got = NULL;
+    bool help;
+
+    json_decref(qemu_opts_parse_legacy("size=1M,help", NULL, true, &help,
+                                       &error_abort));
+    g_assert_true(help);
+    /* Without a place for the answer, it is an ordinary word. */
+    got = show(qemu_opts_parse_legacy("help", "file", true, NULL,
+                                      &error_abort), NULL);
+    g_assert_cmpstr(got, ==, "{\"file\": \"help\"}");
+}
+
+static void test_legacy_warns(void)
+{
+    if (g_test_subprocess()) {
+        error_init("tool");
+        json_decref(qemu_opts_parse_legacy("a=1,read-only,nob", NULL, true,
+                                           NULL, &error_abort));
+        return;
+    }
+    g_test_trap_subprocess(NULL, 0, 0);
+    g_test_trap_assert_passed();
+    g_test_trap_assert_stderr(
+        "tool: warning: short-form boolean option 'read-only' deprecated\n"
+        "Please use read-only=on instead\n"
+        "tool: warning: short-form boolean option 'nob' deprecated\n"
+        "Please use b=off instead\n");
+}
+
+static void test_legacy_merge(void)
+{
+    g_autofree char *got = NULL;
+    g_autoptr(json_t) o = json_object();
+    Error *err = NULL;
+
+    qemu_opts_merge_legacy(o, "a=1,b=2", NULL, false, NULL, &error_abort);
+    qemu_opts_merge_legacy(o, "b=3,c=4", NULL, false, NULL, &error_abort);
+    g_assert_false(qemu_opts_merge_legacy(o, "c=5,id=0", NULL, false, NULL,
+                                          &err));
+    error_free(err);
+    got = options_to_json(o);
+    g_assert_cmpstr(got, ==, "{\"a\": \"1\", \"b\": \"3\", \"c\": \"4\"}");
+}
+
 static const Case json_cases[] = {
     { "{}", "{}" },
     { " {\"a\":1} \n", "{\"a\": 1}" },
@@ -298,6 +377,10 @@ int main(int argc, char **argv)
     g_test_add_func("/keyval/parse/as-stock", test_keyval);
     g_test_add_func("/keyval/parse/help", test_keyval_help);
     g_test_add_func("/keyval/parse/depth-limited", test_keyval_depth);
+    g_test_add_func("/keyval/legacy/as-stock", test_legacy);
+    g_test_add_func("/keyval/legacy/help", test_legacy_help);
+    g_test_add_func("/keyval/legacy/warns", test_legacy_warns);
+    g_test_add_func("/keyval/legacy/merges", test_legacy_merge);
     g_test_add_func("/keyval/json/both-quotes", test_json);
     g_test_add_func("/keyval/json/length", test_json_length);
     g_test_add_func("/keyval/json/depth-limited", test_json_depth);
