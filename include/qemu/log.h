@@ -13,8 +13,8 @@
 
 /*
  * Send records to @filename, created if need be and appended to; "%d" in it
- * stands for the process id, NULL for stderr.  Switching while other threads
- * log is safe: none of their records is lost.
+ * stands for the process id, NULL for stderr.  Only one thread at a time may
+ * switch, but others may go on logging: none of their records is lost.
  */
 bool qemu_log_set_file(const char *filename, Error **errp);
 
