@@ -32,7 +32,7 @@
 typedef struct TraceEvent {
     const char *name;
     bool enabled;               /* atomic */
-    struct TraceEvent *next;    /* under trace.c's lock */
+    struct TraceEvent *next;    /* constant once registered */
 } TraceEvent;
 
 /* Make the event @name_ known to this file. */
@@ -58,14 +58,17 @@ typedef struct TraceEvent {
 /* Called by TRACE_EVENT. */
 void trace_event_register(TraceEvent *ev);
 
-/* Called by trace(): write "PID.TID@seconds.micros:name text". */
+/*
+ * Called by trace(): write "PID.TID@seconds.micros:name text", where the log
+ * goes, cut off at 1 KiB.  Preserves errno.
+ */
 void trace_record(const TraceEvent *ev, const char *fmt, ...)
     G_GNUC_PRINTF(2, 3);
 
 /*
  * Turn events on or off: @pattern is a name or a glob with * and ?; a leading
  * "-" turns off.  Returns how many events matched.  Also applies to events
- * that register later.
+ * that register later.  Any thread.
  */
 unsigned int trace_enable_pattern(const char *pattern);
 
@@ -73,7 +76,8 @@ unsigned int trace_enable_pattern(const char *pattern);
  * The argument of -T/--trace: [[enable=]PATTERN][,events=FILE][,file=FILE].
  * events= names a file with a pattern a line ("#" starts a comment); file=
  * sends the records there instead of stderr.  A name that matches nothing is
- * warned about.  Call before threads start; fails for bad options and files.
+ * warned about.  PATTERN "help" lists the events and exits the program.
+ * May be called several times.  Fails for bad options and files.
  */
 bool trace_opt_parse(const char *optstr, Error **errp);
 
