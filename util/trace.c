@@ -96,6 +96,27 @@ unsigned int trace_enable_pattern(const char *pattern)
     return count;
 }
 
+static int compare_names(gconstpointer a, gconstpointer b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+void trace_list_events(void)
+{
+    g_autoptr(GPtrArray) names = g_ptr_array_new();
+
+    for (TraceEvent *ev = qatomic_load_acquire(&events); ev; ev = ev->next) {
+        g_ptr_array_add(names, (char *)ev->name);
+    }
+    g_ptr_array_sort(names, compare_names);
+    for (guint i = 0; i < names->len; i++) {
+        /* Files that share an event have each registered it. */
+        if (i == 0 || !g_str_equal(names->pdata[i], names->pdata[i - 1])) {
+            printf("%s\n", (char *)names->pdata[i]);
+        }
+    }
+}
+
 /* --- Records ----------------------------------------------------------- */
 
 /* The system's number of this thread, as top -H and gdb show it. */
@@ -133,4 +154,84 @@ void trace_record(const TraceEvent *ev, const char *fmt, ...)
     rec[len++] = '\n';
     qemu_log_write(rec, len);
     errno = saved_errno;
+}
+
+/* --- The option -------------------------------------------------------- */
+
+/* Apply one pattern; @where ("" or "file:line: ") goes before a warning. */
+static void apply(const char *pattern, const char *where)
+{
+    if (trace_enable_pattern(pattern) == 0 && !strpbrk(pattern, "*?")) {
+        warn_report("%strace event '%s' does not exist", where,
+                    pattern + (pattern[0] == '-'));
+    }
+}
+
+static bool apply_file(const char *filename, Error **errp)
+{
+    g_autofree char *text = NULL;
+    g_auto(GStrv) lines = NULL;
+    FILE *f = fopen(filename, "r");
+    GString *all;
+    int c;
+
+    if (!f) {
+        error_setg_errno(errp, errno, "%s", filename);
+        return false;
+    }
+    all = g_string_new(NULL);
+    while ((c = getc(f)) != EOF) {
+        g_string_append_c(all, c);
+    }
+    text = g_string_free(all, FALSE);
+    if (ferror(f)) {
+        error_setg_errno(errp, EIO, "%s", filename);
+        fclose(f);
+        return false;
+    }
+    fclose(f);
+
+    lines = g_strsplit(text, "\n", -1);
+    for (int i = 0; lines[i]; i++) {
+        g_autofree char *where = g_strdup_printf("%s:%d: ", filename, i + 1);
+        const char *line = g_strstrip(lines[i]);
+
+        if (*line && *line != '#') {
+            apply(line, where);
+        }
+    }
+    return true;
+}
+
+bool trace_opt_parse(const char *optstr, Error **errp)
+{
+    g_autoptr(json_t) o = qemu_opts_parse_legacy(optstr, "enable", true, NULL,
+                                                 errp);
+    g_autofree char *enable = NULL;
+    g_autofree char *from = NULL;
+    g_autofree char *to = NULL;
+
+    if (!o) {
+        return false;
+    }
+    enable = opt_take_str(o, "enable");
+    from = opt_take_str(o, "events");
+    to = opt_take_str(o, "file");
+    if (!opt_check_unused(o, errp)) {
+        return false;
+    }
+    if (enable && (g_str_equal(enable, "help") || g_str_equal(enable, "?"))) {
+        trace_list_events();
+        exit(0);
+    }
+    if (to && !qemu_log_set_file(to, errp)) {
+        return false;
+    }
+    if (from && !apply_file(from, errp)) {
+        return false;
+    }
+    if (enable) {
+        apply(enable, "");
+    }
+    return true;
 }

@@ -109,6 +109,57 @@ static void test_late_event(void)
     g_assert_false(on.enabled);
 }
 
+static void test_option(void)
+{
+    g_autofree char *events = g_build_filename(tmp_dir, "events", NULL);
+    g_autofree char *with = g_strdup_printf("events=%s", events);
+    Error *err = NULL;
+
+    g_assert_true(trace_opt_parse("unit_alpha", &error_abort));
+    g_assert_true(trace_event_unit_alpha.enabled);
+    g_assert_true(trace_opt_parse("enable=-unit_al*", &error_abort));
+    g_assert_false(trace_event_unit_alpha.enabled);
+    g_assert_true(trace_opt_parse("", &error_abort));
+
+    g_file_set_contents(events, "# comment\n\n unit_*\n-unit_beta\n", -1,
+                        NULL);
+    g_assert_true(trace_opt_parse(with, &error_abort));
+    g_assert_true(trace_event_unit_alpha.enabled);
+    g_assert_false(trace_event_unit_beta.enabled);
+    trace_enable_pattern("-*");
+    g_remove(events);
+
+    g_assert_false(trace_opt_parse("unit_alpha,foo=1", &err));
+    g_assert_cmpstr(error_get_pretty(err), ==, "Invalid parameter 'foo'");
+    g_assert_false(trace_event_unit_alpha.enabled);
+    error_free(err);
+    err = NULL;
+    g_assert_false(trace_opt_parse(with, &err));
+    g_assert_cmpint(error_get_errno(err), ==, ENOENT);
+    error_free(err);
+    err = NULL;
+    g_assert_false(trace_opt_parse("file=/nonexistent/x", &err));
+    g_assert_cmpstr(error_get_pretty(err), ==, "Error opening logfile "
+                    "/nonexistent/x: No such file or directory");
+    error_free(err);
+}
+
+static void test_option_messages(void)
+{
+    if (g_test_subprocess()) {
+        error_init("tool");
+        trace_opt_parse("nosuch", &error_abort);
+        trace_opt_parse("nosuch*", &error_abort);
+        trace_opt_parse("help", &error_abort);
+        g_assert_not_reached();
+    }
+    g_test_trap_subprocess(NULL, 0, 0);
+    g_test_trap_assert_passed();
+    g_test_trap_assert_stderr(
+        "tool: warning: trace event 'nosuch' does not exist\n");
+    g_test_trap_assert_stdout("*unit_alpha\nunit_beta\nunit_ten\n*");
+}
+
 int main(int argc, char **argv)
 {
     int ret;
@@ -123,6 +174,8 @@ int main(int argc, char **argv)
     g_test_add_func("/trace/record/cut-off", test_long_record);
     g_test_add_func("/trace/pattern/globs", test_patterns);
     g_test_add_func("/trace/register/obeys-earlier-pattern", test_late_event);
+    g_test_add_func("/trace/option/parses", test_option);
+    g_test_add_func("/trace/option/messages", test_option_messages);
     ret = g_test_run();
 
     g_remove(log_path);
