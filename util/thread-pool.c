@@ -52,7 +52,7 @@ struct ThreadPool {
     List idle GUARDED_BY(pool_class);        /* most recently idle first */
     int threads GUARDED_BY(pool_class);
     int blocked GUARDED_BY(pool_class);
-    int coming GUARDED_BY(pool_class);       /* started or woken, not here yet */
+    int coming GUARDED_BY(pool_class);      /* started or woken, not here yet */
     ThreadPoolWorker *zombie GUARDED_BY(pool_class);
     int max_threads_seen GUARDED_BY(pool_class);
     uint64_t items GUARDED_BY(pool_class);
@@ -210,7 +210,7 @@ void thread_pool_submit(ThreadPool *pool, ThreadPoolItem *item)
 {
     bool served;
 
-    /* Waiting for it could be waiting for oneself: what is nested runs inline. */
+    /* Waiting for it could be waiting for oneself: nested ones run inline. */
     assert(!current_worker || current_worker->pool != pool);
     assert(item->state == THREAD_POOL_IDLE);
     item->pool = pool;

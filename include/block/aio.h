@@ -69,7 +69,7 @@ typedef struct AioHandlerOps {
     /* The next three for adaptive polling; all or none. */
     AioPollFn *poll;
     AioHandlerFn *poll_begin;   /* notifications may be turned off … */
-    AioHandlerFn *poll_end;     /* … and must be on again, then poll once more */
+    AioHandlerFn *poll_end;    /* … and must be on again, then poll once more */
 } AioHandlerOps;
 
 /*

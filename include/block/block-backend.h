@@ -66,7 +66,7 @@ void blk_set_user_block_size(BlockBackend *blk, int bytes);
  * Off (write-through): every write is stable when it completes.  Any thread. */
 void blk_set_enable_write_cache(BlockBackend *blk, bool enable);
 bool blk_enable_write_cache(const BlockBackend *blk);
-/* Allow requests past the end (qemu-io does, to see the error of the driver). */
+/* Allow requests past the end (qemu-io does, to see the driver's error). */
 void blk_set_allow_write_beyond_eof(BlockBackend *blk, bool allow);
 
 /* ---- Properties (any thread) ---- */
@@ -131,7 +131,7 @@ bool blk_truncate(BlockBackend *blk, int64_t offset, bool exact,
                   PreallocMode prealloc, int flags, Error **errp);
 
 /*
- * Status of a range: BDRV_BLOCK_… or -errno; *@pnum > 0 is set to how many bytes
+ * Status of a range: BDRV_BLOCK_… or -errno; *@pnum > 0 is how many bytes
  * from @offset have it (0 only at the end).  _above looks through the chain
  * down to, not into, @base (NULL: all of it); *@file and *@map say where.
  */

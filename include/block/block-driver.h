@@ -41,7 +41,7 @@ typedef enum BdrvChildRole {
 /* An edge of the graph.  Constant while undrained. */
 struct BdrvChild {
     BlockDriverState *bs;
-    char *name;                    /* "file", "backing" …; "root" of a backend */
+    char *name;                   /* "file", "backing" …; "root" of a backend */
     int role;
     BlockDriverState *parent_bs;   /* one of these two */
     BlockBackend *parent_blk;
@@ -228,7 +228,7 @@ struct BlockDriverState {
                                     * changes drained */
     ReqsLock reqs_lock;
     List tracked_requests GUARDED_BY(reqs_class);
-    List waiting_requests GUARDED_BY(reqs_class);   /* first come first served */
+    List waiting_requests GUARDED_BY(reqs_class);  /* first come first served */
 };
 
 /* ---- For open, on the control thread ---- */
@@ -285,7 +285,7 @@ void bdrv_request_is_inline(BdrvTrackedRequest *req);
  * thread; the way out when an engine cannot serve it, -EAGAIN). */
 void bdrv_request_to_worker(BdrvTrackedRequest *req);
 
-/* blkdebug's hook: @event happens at @child's node.  Free unless one is there. */
+/* blkdebug's hook: @event happens at @child's node.  Free without one. */
 void bdrv_debug_event(BlockDriverState *bs, const char *event);
 
 /* ---- Tracking (block/tracked-request.c) ---- */

@@ -13,7 +13,7 @@ typedef struct BlockExportList BlockExportList;
 
 typedef struct BlockExportDriver {
     const char *type;              /* "vhost-user-blk" */
-    size_t instance_size;          /* of a struct that begins with BlockExport */
+    size_t instance_size;         /* of a struct that begins with BlockExport */
     /* Control thread: start serving exp->blk; takes its own keys from
      * @options (the core refuses what is left). */
     bool (*create)(BlockExport *exp, json_t *options, Error **errp);

@@ -3,8 +3,8 @@
  * processes and the system.  An eventfd on Linux (a pipe where there is none),
  * an event object on Windows.
  *
- * Nothing outside the *-posix.c and *-win32.c files of util/ looks inside; what a
- * transport receives from its peer goes in by the functions at the end.
+ * Nothing outside the *-posix.c and *-win32.c files of util/ looks inside; what
+ * a transport receives from its peer goes in by the functions at the end.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
