@@ -91,6 +91,9 @@ struct BlockDriver {
     bool supports_backing;
     /* Length may change without a truncate (a device): ask each time. */
     bool has_variable_length;
+    /* Its requests to children are aligned as the children ask (filters do
+     * that by themselves). */
+    bool sends_aligned;
     const BlockCreateOption *create_opts;      /* ends with a NULL name */
 
     /* 0…100: how sure that @buf (the first @size bytes) is of this format. */
@@ -216,8 +219,11 @@ struct BlockDriverState {
     BdrvChild *file;               /* the primary child, or NULL */
     BdrvChild *backing;
 
-    /* The graph mutex. */
+    /* Control thread. */
     int refcnt;
+    int quiesce_counter;           /* drains of this node that are under way */
+    bool tracking_for_alignment;
+    bool is_open;                  /* the driver's open succeeded */
     List children;
     List parents;
     ListNode graph_node;

@@ -76,9 +76,9 @@ typedef enum BdrvRequestState {
 typedef void BdrvRequestCallback(BdrvTrackedRequest *req);
 
 struct BdrvTrackedRequest {
-    /* Set by the user before it submits; left alone by the block layer. */
+    /* Set by the user before it submits; all but the flags are left alone. */
     BdrvRequestType type;
-    int flags;                      /* BdrvRequestFlags */
+    int flags;                      /* BdrvRequestFlags; FUA may be added … */
     int64_t offset;                 /* bytes */
     int64_t bytes;
     QEMUIOVector *qiov;             /* READ, WRITE: the data, at qiov_offset */
@@ -105,8 +105,8 @@ struct BdrvTrackedRequest {
     bool serialising;
     int64_t overlap_offset;         /* what it conflicts on: aligned */
     int64_t overlap_bytes;
-    BdrvTrackedRequest *waiting_for;
     QemuCond *waiter;               /* a thread waits; NULL: it is parked */
+    BdrvTrackedRequest *outer;      /* its thread's; the request round it */
     ListNode tracked_node;          /* bs->tracked_requests */
     ListNode waiting_node;          /* bs->waiting_requests */
 

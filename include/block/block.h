@@ -37,6 +37,7 @@ enum {
     BDRV_O_RESIZE    = 1 << 9,   /* the user will resize */
     BDRV_O_COPY_ON_READ = 1 << 10,
     BDRV_O_INACTIVE  = 1 << 11,
+    BDRV_O_FORCE_SHARE = 1 << 12, /* lock nothing on the host */
 };
 
 /* QEMU's permissions; file locks on the host follow them. */

@@ -1,0 +1,173 @@
+/*
+ * What the files of the block core share, and nobody else sees.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#ifndef BLOCK_INTERNAL_H
+#define BLOCK_INTERNAL_H
+
+#include "block/block-backend.h"
+#include "block/block-driver.h"
+#include "qemu/atomic.h"
+
+struct BlockGraph {
+    GraphLock lock;
+    List nodes GUARDED_BY(graph_class);
+    uint64_t next_auto_name GUARDED_BY(graph_class);
+};
+
+/* Counters of threads that hardly ever share one; summed when asked for. */
+#define BLK_STATS_SHARDS 8
+
+typedef struct BlkStatsShard {
+    BlkPathStats s;             /* atomic */
+} __attribute__((aligned(64))) BlkStatsShard;
+
+struct BlockBackend {
+    /* Control thread. */
+    BlockGraph *graph;
+    char *name;
+    int refcnt;
+    uint64_t perm;
+    uint64_t shared_perm;
+    const BlockDevOps *dev_ops;
+    void *dev_opaque;
+
+    /* Changes drained; read by requests. */
+    BdrvChild *root;
+    int user_block_size;
+    bool allow_write_beyond_eof;
+
+    bool enable_write_cache;    /* atomic */
+
+    /*
+     * The gate (block/drain.c).  state counts requests that are inside and
+     * has BLK_GATE_CLOSED while drained, in one word.
+     */
+    unsigned gate_state;        /* atomic */
+    GateLock gate;
+    QemuCond gate_cond;         /* quiescent or the gate has changed */
+    int quiesce_counter GUARDED_BY(gate_class);
+    bool quiescent GUARDED_BY(gate_class);
+    List parked GUARDED_BY(gate_class);
+
+    BlkStatsShard stats[BLK_STATS_SHARDS];
+};
+
+/* ---- block/drain.c ---- */
+
+void blk_gate_init(BlockBackend *blk);
+void blk_gate_destroy(BlockBackend *blk);
+/* Count a request in; false: the gate is closed, nothing was counted. */
+bool blk_gate_try_enter(BlockBackend *blk);
+void blk_gate_leave(BlockBackend *blk);
+/* In a thread that may block: wait for the gate to open, then enter. */
+void blk_gate_enter_wait(BlockBackend *blk);
+/* Park @req unless the gate has opened meanwhile (then false). */
+bool blk_gate_park(BlockBackend *blk, BdrvTrackedRequest *req);
+/* Take a parked request out; false if it is not parked any more. */
+bool blk_gate_unpark(BlockBackend *blk, BdrvTrackedRequest *req);
+/* Close and open, nesting; _wait returns when nobody is inside. */
+void blk_gate_close(BlockBackend *blk);
+void blk_gate_wait(BlockBackend *blk);
+void blk_gate_open(BlockBackend *blk);
+/* Drains of @bs that apply to a parent that is being attached or detached. */
+void bdrv_drain_attach(BdrvChild *child);
+void bdrv_drain_detach(BdrvChild *child);
+
+/* ---- block/request.c ---- */
+
+/* Parked requests go on from here, in their home context. */
+void bdrv_request_resume(BdrvTrackedRequest *req);
+void bdrv_request_cancelled(BdrvTrackedRequest *req);
+void blk_count_blocking(BlockBackend *blk);
+
+/* ---- block/tracked-request.c ---- */
+
+static inline bool bdrv_is_tracking(BlockDriverState *bs)
+{
+    return qatomic_read(&bs->tracking) > 0;
+}
+
+void bdrv_tracked_init_node(BlockDriverState *bs);
+void bdrv_tracked_destroy_node(BlockDriverState *bs);
+/* Fill in what @req conflicts on, from its type, offset, bytes and flags. */
+void bdrv_tracked_prepare(BlockDriverState *bs, BdrvTrackedRequest *req);
+/* Admit @req, or put it on the waiting list to be resumed: false. */
+bool bdrv_tracked_admit(BlockDriverState *bs, BdrvTrackedRequest *req);
+/* Admit @req, waiting in this thread.  0, or -EBUSY with NO_WAIT. */
+int bdrv_tracked_begin(BlockDriverState *bs, BdrvTrackedRequest *req);
+void bdrv_tracked_end(BdrvTrackedRequest *req);
+/* Take a waiting request out; false if it does not wait any more. */
+bool bdrv_tracked_cancel(BdrvTrackedRequest *req);
+/* The calling thread runs @req (admitted by another) from _enter to _leave. */
+void bdrv_tracked_enter(BdrvTrackedRequest *req);
+void bdrv_tracked_leave(BdrvTrackedRequest *req);
+/* Drained: does @bs need tracking for its alignment?  Adjusts it. */
+void bdrv_update_alignment_tracking(BlockDriverState *bs);
+
+/* ---- block/io.c, block/io-zero.c: after admission, in a thread that may
+ * block ---- */
+
+int bdrv_do_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                   QEMUIOVector *qiov, size_t qiov_offset, int flags);
+int bdrv_do_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                    QEMUIOVector *qiov, size_t qiov_offset, int flags);
+int bdrv_do_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                          int flags);
+int bdrv_do_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes);
+/* Run @req by its type. */
+int bdrv_do_request(BlockDriverState *bs, BdrvTrackedRequest *req);
+/* As above, admitted and ended here: any thread that may block. */
+int bdrv_run_request(BlockDriverState *bs, BdrvTrackedRequest *req);
+/* Writes end here: the node may have grown. */
+void bdrv_note_extent(BlockDriverState *bs, int64_t end);
+void bdrv_refresh_total_bytes(BlockDriverState *bs);
+/* Flush for a FUA that the driver did not take care of. */
+int bdrv_finish_fua(BlockDriverState *bs, int flags, int supported);
+
+/* ---- block/limits.c ---- */
+
+void bdrv_refresh_limits(BlockDriverState *bs);
+
+/* ---- block/perms.c ---- */
+
+/* Recompute and apply the permissions of @bs and what is below it. */
+bool bdrv_refresh_perms(BlockDriverState *bs, Error **errp);
+/* Change an edge's permissions, all or nothing. */
+bool bdrv_child_set_perm(BdrvChild *child, uint64_t perm, uint64_t shared_perm,
+                         Error **errp);
+
+/* ---- block.c ---- */
+
+BlockDriverState *bdrv_new_node(BlockGraph *graph, const char *node_name,
+                                Error **errp);
+/* Attach @bs below a parent; takes over the caller's reference.  NULL: the
+ * permissions conflict (the reference is dropped as well). */
+BdrvChild *bdrv_attach_child(BlockDriverState *parent_bs,
+                             BlockBackend *parent_blk, BlockDriverState *bs,
+                             const char *name, int role, uint64_t perm,
+                             uint64_t shared_perm, Error **errp);
+void bdrv_detach_child(BdrvChild *child);
+/* The length has changed: tell every backend above. */
+void bdrv_parents_resized(BlockDriverState *bs);
+
+/* ---- block/open.c, block/reopen.c ---- */
+
+typedef struct BdrvCommonOptions {
+    int flags;
+    bool detect_zeroes;
+    bool detect_zeroes_unmap;
+} BdrvCommonOptions;
+
+/* Take the options that every node has; start from @common->flags. */
+bool bdrv_take_common_options(json_t *options, BdrvCommonOptions *common,
+                              Error **errp);
+
+/* ---- block/block-backend.c ---- */
+
+int blk_check_request(BlockBackend *blk, BdrvRequestType type, int64_t offset,
+                      int64_t bytes);
+void blk_notify_drained(BlockBackend *blk, bool begin);
+
+#endif
