@@ -1,0 +1,58 @@
+/*
+ * Limits of a node: the strictest of its children's, then what its driver says.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "qemu/osdep.h"
+#include "block-internal.h"
+
+
+static void merge(BlockLimits *bl, const BlockLimits *child)
+{
+    bl->request_alignment = MAX(bl->request_alignment,
+                                child->request_alignment);
+    bl->max_transfer = MIN_NON_ZERO(bl->max_transfer, child->max_transfer);
+    bl->opt_transfer = MAX(bl->opt_transfer, child->opt_transfer);
+    bl->min_mem_alignment = MAX(bl->min_mem_alignment,
+                                child->min_mem_alignment);
+    bl->opt_mem_alignment = MAX(bl->opt_mem_alignment,
+                                child->opt_mem_alignment);
+    bl->max_iov = MIN_NON_ZERO(bl->max_iov, child->max_iov);
+}
+
+/* A filter also shares what its child says of zeroes and discards. */
+static void inherit(BlockLimits *bl, const BlockLimits *child)
+{
+    bl->max_pdiscard = child->max_pdiscard;
+    bl->pdiscard_alignment = child->pdiscard_alignment;
+    bl->max_pwrite_zeroes = child->max_pwrite_zeroes;
+    bl->pwrite_zeroes_alignment = child->pwrite_zeroes_alignment;
+    bl->logical_block_size = child->logical_block_size;
+    bl->physical_block_size = child->physical_block_size;
+}
+
+void bdrv_refresh_limits(BlockDriverState *bs)
+{
+    BdrvChild *c;
+
+    bs->bl = (BlockLimits){ .request_alignment = 1 };
+    list_for_each(c, &bs->children, child_node) {
+        if (c->role & (BDRV_CHILD_DATA | BDRV_CHILD_FILTERED |
+                       BDRV_CHILD_COW)) {
+            merge(&bs->bl, &c->bs->bl);
+        }
+    }
+    if (bs->file && bs->drv->is_filter) {
+        inherit(&bs->bl, &bs->file->bs->bl);
+    }
+    if (bs->drv->refresh_limits) {
+        bs->drv->refresh_limits(bs);
+    }
+    bs->bl.max_iov = MIN_NON_ZERO(bs->bl.max_iov, IOV_MAX);
+    bs->bl.min_mem_alignment = MAX(bs->bl.min_mem_alignment, 1);
+    bs->bl.opt_mem_alignment = MAX(bs->bl.opt_mem_alignment, 4096);
+    bdrv_update_alignment_tracking(bs);
+    list_for_each(c, &bs->children, child_node) {
+        bdrv_update_alignment_tracking(c->bs);
+    }
+}
