@@ -1,0 +1,283 @@
+/*
+ * Tracked requests: which requests of a node overlap, and who waits for whom.
+ *
+ * Two requests conflict if their ranges overlap and one of them is serialising:
+ * the read-modify-write of an unaligned write, copy-on-read, a resize.  A node
+ * has a list of admitted requests and a list of waiting ones, both under
+ * reqs_lock.  A request is admitted if it conflicts with none of the first and
+ * with none of the second that came earlier: first come, first served.
+ *
+ * What waits is either *parked* (submitted asynchronously: no thread waits for
+ * it, and it is resumed in its home context) or a thread with a condition
+ * variable (blocking calls, and requests nested inside others).  Ending a
+ * request admits what it held up.
+ *
+ * No cycle can arise: waiters of one node wait for earlier ones only, and a
+ * request that waits at one node while it is admitted at another came down from
+ * there.  A thread that waits at a node where it is admitted itself is caught
+ * by an assertion.
+ *
+ * Tracking costs a lock per request, so it is off (bs->tracking is 0) unless
+ * something needs it; that changes only while the node is drained.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "qemu/osdep.h"
+#include "block-internal.h"
+
+/* The innermost admitted request that the calling thread runs. */
+static __thread BdrvTrackedRequest *current_request;
+
+void bdrv_tracked_init_node(BlockDriverState *bs)
+{
+    reqs_init(&bs->reqs_lock);
+    list_init(&bs->tracked_requests);
+    list_init(&bs->waiting_requests);
+}
+
+void bdrv_tracked_destroy_node(BlockDriverState *bs)
+{
+    reqs_destroy(&bs->reqs_lock);
+}
+
+static bool is_write(BdrvRequestType type)
+{
+    return type == BDRV_REQ_WRITE || type == BDRV_REQ_WRITE_ZEROES;
+}
+
+void bdrv_tracked_prepare(BlockDriverState *bs, BdrvTrackedRequest *req)
+{
+    int64_t align = bs->bl.request_alignment;
+    bool unaligned = !QEMU_IS_ALIGNED(req->offset | req->bytes, align);
+
+    req->tracked_bs = NULL;
+    req->waiter = NULL;
+    req->serialising = req->type == BDRV_REQ_TRUNCATE ||
+                       (req->flags & BDRV_REQ_SERIALISING) ||
+                       (is_write(req->type) && unaligned);
+    req->overlap_offset = QEMU_ALIGN_DOWN(req->offset, align);
+    req->overlap_bytes = req->offset + req->bytes - req->overlap_offset;
+    /* Near INT64_MAX there is nothing left to conflict with. */
+    if (req->overlap_bytes < INT64_MAX - req->overlap_offset - align) {
+        req->overlap_bytes = QEMU_ALIGN_UP(req->overlap_bytes, align);
+    }
+}
+
+static bool conflict(const BdrvTrackedRequest *a, const BdrvTrackedRequest *b)
+{
+    return (a->serialising || b->serialising) &&
+           a->overlap_offset < b->overlap_offset + b->overlap_bytes &&
+           b->overlap_offset < a->overlap_offset + a->overlap_bytes;
+}
+
+/* Does anything that came before @req hold it up? */
+static bool must_wait_locked(BlockDriverState *bs,
+                             const BdrvTrackedRequest *req)
+    REQUIRES(reqs_class)
+{
+    BdrvTrackedRequest *other;
+
+    list_for_each(other, &bs->tracked_requests, tracked_node) {
+        if (conflict(req, other)) {
+            return true;
+        }
+    }
+    list_for_each(other, &bs->waiting_requests, waiting_node) {
+        if (other == req) {
+            return false;
+        }
+        if (conflict(req, other)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void admit_locked(BlockDriverState *bs, BdrvTrackedRequest *req)
+    REQUIRES(reqs_class)
+{
+    req->tracked_bs = bs;
+    list_push_back(&bs->tracked_requests, &req->tracked_node);
+}
+
+bool bdrv_tracked_admit(BlockDriverState *bs, BdrvTrackedRequest *req)
+{
+    bool admitted;
+
+    bdrv_tracked_prepare(bs, req);
+    reqs_lock(&bs->reqs_lock);
+    admitted = !must_wait_locked(bs, req);
+    if (admitted) {
+        admit_locked(bs, req);
+    } else {
+        req->state = BDRV_REQ_STATE_PARKED;
+        list_push_back(&bs->waiting_requests, &req->waiting_node);
+    }
+    reqs_unlock(&bs->reqs_lock);
+    return admitted;
+}
+
+static void assert_not_admitted_here(BlockDriverState *bs)
+{
+    BdrvTrackedRequest *r;
+
+    for (r = current_request; r; r = r->outer) {
+        assert(r->tracked_bs != bs);
+    }
+}
+
+static void wait_locked(BlockDriverState *bs, BdrvTrackedRequest *req)
+    REQUIRES(reqs_class)
+{
+    QemuCond cond;
+
+    assert_not_admitted_here(bs);
+    qemu_cond_init(&cond);
+    req->waiter = &cond;
+    list_push_back(&bs->waiting_requests, &req->waiting_node);
+    thread_pool_block_begin();
+    while (!req->tracked_bs) {
+        reqs_wait(&cond, &bs->reqs_lock);
+    }
+    thread_pool_block_end();
+    req->waiter = NULL;
+    qemu_cond_destroy(&cond);
+}
+
+int bdrv_tracked_begin(BlockDriverState *bs, BdrvTrackedRequest *req)
+{
+    int ret = 0;
+
+    bdrv_tracked_prepare(bs, req);
+    reqs_lock(&bs->reqs_lock);
+    if (!must_wait_locked(bs, req)) {
+        admit_locked(bs, req);
+    } else if (req->flags & BDRV_REQ_NO_WAIT) {
+        ret = -EBUSY;
+    } else {
+        wait_locked(bs, req);
+    }
+    reqs_unlock(&bs->reqs_lock);
+    if (ret == 0) {
+        bdrv_tracked_enter(req);
+    }
+    return ret;
+}
+
+void bdrv_tracked_enter(BdrvTrackedRequest *req)
+{
+    req->outer = current_request;
+    current_request = req;
+}
+
+void bdrv_tracked_leave(BdrvTrackedRequest *req)
+{
+    assert(current_request == req);
+    current_request = req->outer;
+}
+
+/*
+ * Admit what can go on, in order.  Parked requests are put on @resume: they
+ * are resumed without the lock.
+ */
+static void admit_waiters_locked(BlockDriverState *bs, List *resume)
+    REQUIRES(reqs_class)
+{
+    BdrvTrackedRequest *req, *next;
+
+    list_for_each_safe(req, next, &bs->waiting_requests, waiting_node) {
+        if (must_wait_locked(bs, req)) {
+            continue;
+        }
+        list_remove(&req->waiting_node);
+        admit_locked(bs, req);
+        if (req->waiter) {
+            qemu_cond_signal(req->waiter);
+        } else {
+            list_push_back(resume, &req->waiting_node);
+        }
+    }
+}
+
+static void resume_all(List *resume)
+{
+    BdrvTrackedRequest *req;
+
+    while ((req = list_pop_front(resume, BdrvTrackedRequest, waiting_node))) {
+        bdrv_request_resume(req);
+    }
+}
+
+void bdrv_tracked_end(BdrvTrackedRequest *req)
+{
+    BlockDriverState *bs = req->tracked_bs;
+    List resume;
+
+    list_init(&resume);
+    reqs_lock(&bs->reqs_lock);
+    list_remove(&req->tracked_node);
+    req->tracked_bs = NULL;
+    admit_waiters_locked(bs, &resume);
+    reqs_unlock(&bs->reqs_lock);
+    resume_all(&resume);
+}
+
+bool bdrv_tracked_cancel(BdrvTrackedRequest *req)
+{
+    BlockDriverState *bs = req->bs;
+    List resume;
+    bool waited;
+
+    list_init(&resume);
+    reqs_lock(&bs->reqs_lock);
+    waited = !req->tracked_bs && list_node_linked(&req->waiting_node);
+    if (waited) {
+        list_remove(&req->waiting_node);
+        admit_waiters_locked(bs, &resume);
+    }
+    reqs_unlock(&bs->reqs_lock);
+    resume_all(&resume);
+    return waited;
+}
+
+/* ---- Turning it on and off: drained ---- */
+
+void bdrv_tracking_begin(BlockDriverState *bs)
+{
+    qatomic_set(&bs->tracking, bs->tracking + 1);
+}
+
+void bdrv_tracking_end(BlockDriverState *bs)
+{
+    assert(bs->tracking > 0);
+    qatomic_set(&bs->tracking, bs->tracking - 1);
+}
+
+/* The coarsest alignment that everybody above @bs keeps to. */
+static bool parent_sends_unaligned(const BdrvChild *c)
+{
+    uint32_t align = c->bs->bl.request_alignment;
+
+    if (c->parent_blk) {
+        return c->parent_blk->user_block_size < align;
+    }
+    return !c->parent_bs->drv->is_filter && !c->parent_bs->drv->sends_aligned;
+}
+
+void bdrv_update_alignment_tracking(BlockDriverState *bs)
+{
+    bool needed = false;
+    BdrvChild *c;
+
+    if (bs->bl.request_alignment > 1) {
+        list_for_each(c, &bs->parents, parent_node) {
+            needed |= parent_sends_unaligned(c);
+        }
+    }
+    if (needed && !bs->tracking_for_alignment) {
+        bdrv_tracking_begin(bs);
+    } else if (!needed && bs->tracking_for_alignment) {
+        bdrv_tracking_end(bs);
+    }
+    bs->tracking_for_alignment = needed;
+}
