@@ -1,0 +1,14 @@
+/*
+ * The one table of all drivers, in the order in which formats are probed.
+ *
+ * A plain array: a constructor in a static library silently registers nothing
+ * when no other symbol of its object is used.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "qemu/osdep.h"
+#include "block/block-driver.h"
+
+BlockDriver *const bdrv_drivers[] = {
+    NULL,
+};
