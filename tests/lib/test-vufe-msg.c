@@ -3,7 +3,7 @@
  * The message layer over a socket pair, with the peer played by the same
  * thread: what the peer will answer is in the socket before the front end asks.
  */
-#include "vufe-msg.h"
+#include "vhost-user-frontend.h"
 
 #include <errno.h>
 #include <string.h>
@@ -145,6 +145,46 @@ static void test_reply_ack(void)
     pair_destroy(&p);
 }
 
+/* The inflight region of the back end is mapped, and handed back as it is. */
+static void test_inflight(void)
+{
+    VufeMsg reply = { .request = VUFE_GET_INFLIGHT_FD,
+                      .flags = VUFE_FLAG_REPLY,
+                      .size = sizeof(VufeInflightMsg),
+                      .num_fds = 1 };
+    VufeMsg msg;
+    Pair p;
+
+    pair_init(&p);
+    {
+        const VufeOptions opts = { .num_queues = 2, .queue_size = 64 };
+        g_autoptr(VufeFrontend) fe = vufe_new("unused", &opts);
+
+        fe->conn = p.us;
+        p.us.fd = -1; /* it is fe's now */
+        reply.fds[0] = memfd_create("vufe-inflight", MFD_CLOEXEC);
+        g_assert_cmpint(ftruncate(reply.fds[0], 8192), ==, 0);
+        reply.p.inflight.mmap_size = 4096;
+        reply.p.inflight.mmap_offset = 4096;
+        g_assert_cmpint(vufe_send(&p.peer, &reply), ==, 0);
+        close(reply.fds[0]);
+        g_assert_cmpint(vufe_setup_inflight(fe), ==, 0);
+        g_assert_cmpuint(fe->inflight.size, ==, 4096);
+        memset(fe->inflight.map, 1, 4096);
+
+        g_assert_cmpint(vufe_recv(&p.peer, &msg, -1), ==, 0);
+        g_assert_cmpuint(msg.request, ==, VUFE_GET_INFLIGHT_FD);
+        g_assert_cmpuint(msg.p.inflight.num_queues, ==, 2);
+        g_assert_cmpuint(msg.p.inflight.queue_size, ==, 64);
+        g_assert_cmpint(vufe_recv(&p.peer, &msg, -1), ==, 0);
+        g_assert_cmpuint(msg.request, ==, VUFE_SET_INFLIGHT_FD);
+        g_assert_cmpuint(msg.num_fds, ==, 1);
+        g_assert_cmpuint(msg.p.inflight.mmap_offset, ==, 4096);
+        vufe_msg_close_fds(&msg);
+    }
+    pair_destroy(&p);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -152,5 +192,6 @@ int main(int argc, char **argv)
     g_test_add_func("/vufe/msg/lying-header", test_lying);
     g_test_add_func("/vufe/msg/receive-is-checked", test_receive);
     g_test_add_func("/vufe/msg/reply-ack", test_reply_ack);
+    g_test_add_func("/vufe/inflight/mapped-and-handed-back", test_inflight);
     return g_test_run();
 }
