@@ -3,10 +3,12 @@
  * The limit: the least that a vhost-user-blk server can do, as a measuring rod
  * for the benchmark.  Not a server to use.
  *
- *   limit-server --socket PATH [--size BYTES] [--queues N]
+ *   limit-server --socket PATH [--size BYTES] [--queues N]   answers only
+ *   limit-server --socket PATH --file FILE [--direct] [...]  pread and pwrite
  *
  * It does for each request what nobody can leave out - fetch the head, walk the
- * chain, write the status and the used entry - and for each batch one index update and at most one interrupt, with the event
+ * chain, do one system call (or none), write the status and the used entry -
+ * and for each batch one index update and at most one interrupt, with the event
  * index.  One thread a queue sleeps in read() of its kick eventfd.  Split rings
  * only.
  *
@@ -30,6 +32,8 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -64,6 +68,7 @@ static Queue queues[QUEUES_MAX];
 static unsigned num_queues = 1;
 static uint64_t features;
 static int64_t disk_size = INT64_C(1) << 30;
+static int disk_fd = -1;
 
 static void *from_gpa(uint64_t gpa)
 {
@@ -75,20 +80,62 @@ static void *from_gpa(uint64_t gpa)
     return r->host + (gpa - r->gpa);
 }
 
+static uint8_t do_io(const struct virtio_blk_outhdr *hdr, struct iovec *iov,
+                     int n, uint32_t *written)
+{
+    ssize_t done;
+
+    switch (hdr->type) {
+    case VIRTIO_BLK_T_IN:
+        done = n == 1 ? pread(disk_fd, iov[0].iov_base, iov[0].iov_len,
+                              hdr->sector * 512)
+                      : preadv(disk_fd, iov, n, hdr->sector * 512);
+        *written += done > 0 ? done : 0;
+        break;
+    case VIRTIO_BLK_T_OUT:
+        done = n == 1 ? pwrite(disk_fd, iov[0].iov_base, iov[0].iov_len,
+                               hdr->sector * 512)
+                      : pwritev(disk_fd, iov, n, hdr->sector * 512);
+        break;
+    case VIRTIO_BLK_T_FLUSH:
+        done = fdatasync(disk_fd);
+        break;
+    default:
+        return VIRTIO_BLK_S_UNSUPP;
+    }
+    return done < 0 ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK;
+}
+
 /* Serves the chain that starts at @head; returns the used length. */
 static uint32_t serve(const Queue *q, uint16_t head)
 {
     const struct vring_desc *table = q->desc;
     const struct vring_desc *d = &table[head];
+    const struct virtio_blk_outhdr *hdr;
+    struct iovec iov[IOV_LIMIT];
+    uint32_t written = 1;
+    uint8_t status = VIRTIO_BLK_S_OK;
+    int n = 0;
 
     if (d->flags & VRING_DESC_F_INDIRECT) {
         table = d = from_gpa(d->addr);
     }
-    while (d->flags & VRING_DESC_F_NEXT) {
-        d = &table[d->next];
+    if (disk_fd < 0) {
+        while (d->flags & VRING_DESC_F_NEXT) {
+            d = &table[d->next];
+        }
+        *(uint8_t *)from_gpa(d->addr) = status;
+        return written;
     }
-    *(uint8_t *)from_gpa(d->addr) = VIRTIO_BLK_S_OK;
-    return 1;
+    hdr = from_gpa(d->addr);
+    for (d = &table[d->next]; d->flags & VRING_DESC_F_NEXT;
+         d = &table[d->next]) {
+        iov[n].iov_base = from_gpa(d->addr);
+        iov[n++].iov_len = d->len;
+    }
+    status = do_io(hdr, iov, n, &written);
+    *(uint8_t *)from_gpa(d->addr) = status;
+    return written;
 }
 
 /* Serves everything up to @end, then tells of it once. */
@@ -430,15 +477,32 @@ static int listen_on(const char *path)
     return fd;
 }
 
+static int open_disk(const char *file, bool direct)
+{
+    struct stat st;
+
+    disk_fd = open(file, O_RDWR | O_CLOEXEC | (direct ? O_DIRECT : 0));
+    if (disk_fd < 0 || fstat(disk_fd, &st) < 0) {
+        return -1;
+    }
+    disk_size = st.st_size;
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     g_autofree char *socket_path = NULL;
+    g_autofree char *file = NULL;
+    gboolean direct = FALSE;
     int nq = 1;
     const GOptionEntry entries[] = {
         { "socket", 's', 0, G_OPTION_ARG_FILENAME, &socket_path,
           "listen here", "PATH" },
+        { "file", 'f', 0, G_OPTION_ARG_FILENAME, &file,
+          "serve this file (default: only answer)", "FILE" },
+        { "direct", 0, 0, G_OPTION_ARG_NONE, &direct, "with O_DIRECT", NULL },
         { "size", 0, 0, G_OPTION_ARG_INT64, &disk_size,
-          "of the disk", "BYTES" },
+          "of the disk without a file", "BYTES" },
         { "queues", 'q', 0, G_OPTION_ARG_INT, &nq, "offered", "N" },
         { NULL }
     };
@@ -456,6 +520,10 @@ int main(int argc, char **argv)
     num_queues = nq;
     signal(SIGPIPE, SIG_IGN);
     reset_all();
+    if (file && open_disk(file, direct) < 0) {
+        perror(file);
+        return 1;
+    }
     fd = listen_on(socket_path);
     if (fd < 0) {
         perror(socket_path);
