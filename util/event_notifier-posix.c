@@ -53,18 +53,23 @@ static int init_fds(EventNotifier *e)
 
 int event_notifier_init_pipe(EventNotifier *e)
 {
+    e->rfd = e->wfd = -1;
     return init_pipe(e);
 }
 
 int event_notifier_init(EventNotifier *e, bool active)
 {
-    int ret = init_fds(e);
+    int ret;
 
-    if (ret < 0) {
-        e->rfd = e->wfd = -1;
-        return ret;
+    e->rfd = e->wfd = -1;
+    ret = init_fds(e);
+    if (ret == 0 && active) {
+        ret = event_notifier_set(e);
+        if (ret < 0) {
+            event_notifier_cleanup(e);
+        }
     }
-    return active ? event_notifier_set(e) : 0;
+    return ret;
 }
 
 void event_notifier_init_fd(EventNotifier *e, int fd)
@@ -99,9 +104,12 @@ int event_notifier_set(EventNotifier *e)
 {
     /* An eventfd wants eight bytes, a pipe takes any. */
     static const uint64_t one = 1;
+    int saved_errno = errno;        /* of what a signal handler interrupted */
     ssize_t n = RETRY_ON_EINTR(write(e->wfd, &one, sizeof(one)));
+    int ret = n < 0 && errno != EAGAIN ? -errno : 0;
 
-    return n < 0 && errno != EAGAIN ? -errno : 0;
+    errno = saved_errno;
+    return ret;
 }
 
 bool event_notifier_test_and_clear(EventNotifier *e)
