@@ -62,7 +62,16 @@ static __thread ThreadPoolWorker *current_worker;
 
 static void *worker_main(void *opaque);
 
-ThreadPool *thread_pool_new(int min, int max)
+static void set_limits_locked(ThreadPool *pool, int min, int max)
+    REQUIRES(pool_class)
+{
+    pool->max = max > 0 ? max : DEFAULT_MAX_THREADS;
+    pool->min = CLAMP(min, 0, pool->max);
+}
+
+/* Nobody else knows the pool yet, so this takes no lock: a caller may hold
+ * one of a higher rank. */
+ThreadPool *NO_TSA thread_pool_new(int min, int max)
 {
     ThreadPool *pool = g_new0(ThreadPool, 1);
 
@@ -70,7 +79,7 @@ ThreadPool *thread_pool_new(int min, int max)
     qemu_cond_init(&pool->gone_cond);
     list_init(&pool->queue);
     list_init(&pool->idle);
-    thread_pool_set_limits(pool, min, max);
+    set_limits_locked(pool, min, max);
     return pool;
 }
 
@@ -403,11 +412,8 @@ static void wake_all_idle_locked(ThreadPool *pool) REQUIRES(pool_class)
 
 void thread_pool_set_limits(ThreadPool *pool, int min, int max)
 {
-    max = max > 0 ? max : DEFAULT_MAX_THREADS;
-
     pool_lock(&pool->lock);
-    pool->max = max;
-    pool->min = CLAMP(min, 0, max);
+    set_limits_locked(pool, min, max);
     wake_all_idle_locked(pool);
     serve_backlog_locked(pool);
     pool_unlock(&pool->lock);

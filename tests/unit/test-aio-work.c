@@ -430,6 +430,21 @@ static void test_defer_again_inside(void)
     test_loop_free(ctx);
 }
 
+/* ---- What belongs to a context ---- */
+
+static void test_pool_made_on_first_use(void)
+{
+    AioContext *ctx = test_loop_new();
+    ThreadPool *pool;
+
+    aio_context_set_pool_limits(ctx, 0, 3);
+    pool = aio_get_thread_pool(ctx);
+    g_assert_nonnull(pool);
+    g_assert_true(aio_get_thread_pool(ctx) == pool);
+    aio_context_set_pool_limits(ctx, 1, 2);
+    test_loop_free(ctx);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -453,5 +468,7 @@ int main(int argc, char **argv)
                     test_defer_runs_once_and_last);
     g_test_add_func("/aio-work/defer/cancel", test_defer_cancel);
     g_test_add_func("/aio-work/defer/again-inside", test_defer_again_inside);
+    g_test_add_func("/aio-work/pool/made-on-first-use",
+                    test_pool_made_on_first_use);
     return g_test_run();
 }
