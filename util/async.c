@@ -232,8 +232,9 @@ static bool run_pending(AioContext *ctx)
         bool some = run_work(ctx);
 
         some |= aio_run_timers(ctx);
-        /* Deferred last, and only when the work it waits for has run. */
-        if (!ctx->local_first) {
+        /* Deferred last, when the work it waits for has run; but it does not
+         * wait for work without end. */
+        if (!ctx->local_first || i == MAX_ROUNDS - 1) {
             some |= run_deferred(ctx);
         }
         if (!some) {
@@ -363,6 +364,20 @@ void aio_context_set_slot(AioContext *ctx, AioSlot slot, void *object,
     ctx->slots[slot] = (AioSlotObject){ object, destroy };
 }
 
+/* Everything that was asked for, and what that asks for in turn. */
+static void finish_work(AioContext *ctx)
+{
+    ThreadPool *pool;
+
+    do {
+        pool = ctx->pool;
+        ctx->pool = NULL;               /* a completion may want a new one */
+        if (pool) {
+            thread_pool_free(pool);
+        }
+    } while (run_pending(ctx) || pool || ctx->pool);
+}
+
 void aio_context_unref(AioContext *ctx)
 {
     AioContext *previous = current_context;
@@ -372,16 +387,13 @@ void aio_context_unref(AioContext *ctx)
         return;
     }
     current_context = ctx;              /* the last of its work runs here */
-    if (ctx->pool) {
-        thread_pool_free(ctx->pool);
-    }
-    run_pending(ctx);
+    finish_work(ctx);
     for (i = 0; i < AIO_SLOT__MAX; i++) {
         if (ctx->slots[i].object) {
             ctx->slots[i].destroy(ctx->slots[i].object);
         }
     }
-    run_pending(ctx);
+    finish_work(ctx);
     current_context = previous == ctx ? NULL : previous;
 
     aio_waiter_free(ctx->waiter);

@@ -29,7 +29,11 @@ typedef struct ThreadPool ThreadPool;
 /* A new context, or NULL with @errp.  The caller owns the one reference. */
 AioContext *aio_context_new(Error **errp);
 AioContext *aio_context_ref(AioContext *ctx);
-/* The last reference is dropped when no thread runs it; frees what it holds. */
+/*
+ * The last reference is dropped when no thread runs it, nor can call anything
+ * on it: runs, in the calling thread, all work that is scheduled and what that
+ * schedules in turn, waits for its pool, and frees what it holds.
+ */
 void aio_context_unref(AioContext *ctx);
 
 /* Any thread: the context that this thread runs, or NULL. */

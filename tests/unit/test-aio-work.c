@@ -430,6 +430,31 @@ static void test_defer_again_inside(void)
     test_loop_free(ctx);
 }
 
+static void again_for_ever(void *opaque)
+{
+    Half *half = opaque;
+
+    half->runs++;
+    qemu_bh_schedule(half->bh);
+}
+
+/* A bottom half without end must not put off a guest's interrupt. */
+static void test_defer_not_starved(void)
+{
+    AioContext *ctx = test_loop_new();
+    Half half;
+    Ender e = { .ctx = ctx };
+
+    half_new(&half, ctx, again_for_ever);
+    aio_deferred_init(&e.deferred, note_end);
+    qemu_bh_schedule(half.bh);
+    aio_defer(ctx, &e.deferred);
+    aio_poll(ctx, true);
+    g_assert_cmpint(e.runs, ==, 1);
+    qemu_bh_delete(half.bh);
+    test_loop_free(ctx);
+}
+
 /* ---- What belongs to a context ---- */
 
 static void test_pool_made_on_first_use(void)
@@ -443,6 +468,62 @@ static void test_pool_made_on_first_use(void)
     g_assert_true(aio_get_thread_pool(ctx) == pool);
     aio_context_set_pool_limits(ctx, 1, 2);
     test_loop_free(ctx);
+}
+
+/* ---- The end of a context ---- */
+
+typedef struct Chain {
+    ThreadPoolItem item;
+    QEMUBH *bh;
+    int left;
+} Chain;
+
+static void chain_next(void *opaque)
+{
+    Chain *chain = opaque;
+
+    if (--chain->left > 0) {
+        qemu_bh_schedule(chain->bh);
+    } else {
+        qemu_bh_delete(chain->bh);
+    }
+}
+
+/* However long it is; a bottom half that is left over would leak. */
+static void test_unref_runs_all_work(void)
+{
+    AioContext *ctx = test_loop_new();
+    Chain chain = { .left = 100 };
+
+    chain.bh = aio_bh_new(ctx, chain_next, &chain, "chain");
+    qemu_bh_schedule(chain.bh);
+    test_loop_free(ctx);
+    g_assert_cmpint(chain.left, ==, 0);
+}
+
+static void item_run(ThreadPoolItem *item)
+{
+}
+
+static void item_done(ThreadPoolItem *item)
+{
+    Chain *chain = container_of(item, Chain, item);
+
+    if (--chain->left > 0) {
+        thread_pool_submit(aio_get_thread_pool(aio_context_current()), item);
+    }
+}
+
+/* A completion that asks for more finds a pool, not a freed one. */
+static void test_unref_completion_submits(void)
+{
+    AioContext *ctx = test_loop_new();
+    Chain chain = { .item = { .run = item_run, .done = item_done,
+                              .home = ctx }, .left = 3 };
+
+    thread_pool_submit(aio_get_thread_pool(ctx), &chain.item);
+    test_loop_free(ctx);
+    g_assert_cmpint(chain.left, ==, 0);
 }
 
 int main(int argc, char **argv)
@@ -470,5 +551,9 @@ int main(int argc, char **argv)
     g_test_add_func("/aio-work/defer/again-inside", test_defer_again_inside);
     g_test_add_func("/aio-work/pool/made-on-first-use",
                     test_pool_made_on_first_use);
+    g_test_add_func("/aio-work/defer/not-starved", test_defer_not_starved);
+    g_test_add_func("/aio-work/unref/runs-all-work", test_unref_runs_all_work);
+    g_test_add_func("/aio-work/unref/completion-submits",
+                    test_unref_completion_submits);
     return g_test_run();
 }
