@@ -2,9 +2,9 @@
  * Waiting for file descriptors and event notifiers with epoll.
  *
  * A handler is known to the kernel by its address (epoll's data pointer).  One
- * that is removed while events are being dispatched, perhaps its own, is only
- * marked and freed when the dispatch is over: its address may still stand in
- * the array that epoll_wait filled.
+ * that is removed while handlers are being called, perhaps its own, is only
+ * marked: its address may still stand in the array that epoll_wait filled, and
+ * somebody is walking the list.  When nobody is, it is freed.
  *
  * Busy polling asks the handlers that can tell cheaply (poll) whether there is
  * work.  Between poll_begin and poll_end the other side need not notify; the
@@ -31,18 +31,19 @@ typedef struct AioHandler {
     EventNotifier *notifier;    /* NULL: a plain file descriptor */
     const AioHandlerOps *ops;
     void *opaque;
-    bool deleted;
-    ListNode node;              /* waiter->handlers, or ->deleted */
+    bool polling;               /* between poll_begin and poll_end */
+    bool deleted;               /* to be freed when nobody is walking */
+    ListNode node;
 } AioHandler;
 
 struct AioWaiter {
     int epfd;
-    bool dispatching;
-    bool poll_mode;             /* between poll_begin and poll_end */
+    int walking;                /* calls in progress that use handlers */
+    bool any_deleted;
+    bool poll_mode;             /* pollable handlers are polling */
     bool no_pwait2;             /* the kernel lacks epoll_pwait2 */
     int n_pollable;
     List handlers;
-    List deleted;
 };
 
 static void own_notifier_read(void *opaque)
@@ -57,22 +58,47 @@ static AioHandler *find_handler(AioWaiter *w, int fd)
     AioHandler *h;
 
     list_for_each(h, &w->handlers, node) {
-        if (h->fd == fd) {
+        if (h->fd == fd && !h->deleted) {
             return h;
         }
     }
     return NULL;
 }
 
-static void free_deleted(AioWaiter *w)
+static void walk_begin(AioWaiter *w)
 {
-    AioHandler *h;
+    w->walking++;
+}
 
-    if (w->dispatching) {
+static void walk_end(AioWaiter *w)
+{
+    AioHandler *h, *next;
+
+    if (--w->walking > 0 || !w->any_deleted) {
         return;
     }
-    while ((h = list_pop_front(&w->deleted, AioHandler, node))) {
-        g_free(h);
+    w->any_deleted = false;
+    list_for_each_safe(h, next, &w->handlers, node) {
+        if (h->deleted) {
+            list_remove(&h->node);
+            g_free(h);
+        }
+    }
+}
+
+static void begin_polling(AioHandler *h)
+{
+    if (h->ops->poll && !h->polling && !h->deleted) {
+        h->polling = true;
+        h->ops->poll_begin(h->opaque);
+    }
+}
+
+static void end_polling(AioHandler *h)
+{
+    if (h->polling) {
+        h->polling = false;
+        h->ops->poll_end(h->opaque);
     }
 }
 
@@ -80,16 +106,12 @@ static void remove_handler(AioWaiter *w, AioHandler *h)
 {
     /* Fails if the descriptor was closed first, which removes it as well. */
     epoll_ctl(w->epfd, EPOLL_CTL_DEL, h->fd, NULL);
-    if (h->ops->poll) {
-        w->n_pollable--;
-        if (w->poll_mode) {
-            h->ops->poll_end(h->opaque);
-        }
-    }
+    walk_begin(w);
+    w->n_pollable -= h->ops->poll != NULL;
     h->deleted = true;
-    list_remove(&h->node);
-    list_push_back(&w->deleted, &h->node);
-    free_deleted(w);
+    w->any_deleted = true;
+    end_polling(h);
+    walk_end(w);
 }
 
 static void add_handler(AioWaiter *w, int fd, EventNotifier *notifier,
@@ -116,7 +138,9 @@ static void add_handler(AioWaiter *w, int fd, EventNotifier *notifier,
     if (ops->poll) {
         w->n_pollable++;
         if (w->poll_mode) {
-            ops->poll_begin(opaque);
+            walk_begin(w);
+            begin_polling(h);
+            walk_end(w);
         }
     }
 }
@@ -159,7 +183,6 @@ AioWaiter *aio_waiter_new(AioContext *ctx, Error **errp)
     w = g_new0(AioWaiter, 1);
     w->epfd = epfd;
     list_init(&w->handlers);
-    list_init(&w->deleted);
     add_handler(w, event_notifier_get_fd(&ctx->notifier), &ctx->notifier,
                 &own_notifier_ops, NULL);
     return w;
@@ -192,7 +215,8 @@ static bool call_handler(AioHandler *h, uint32_t events)
         }
         ops->read(h->opaque);
     }
-    if (ops->write && !h->deleted && (events & (EPOLLOUT | failed))) {
+    /* It may have removed itself, and its ops may be gone. */
+    if (!h->deleted && ops->write && (events & (EPOLLOUT | failed))) {
         ops->write(h->opaque);
     }
     return true;
@@ -203,12 +227,11 @@ static bool dispatch(AioWaiter *w, const struct epoll_event *events, int n)
     bool progress = false;
     int i;
 
-    w->dispatching = true;
+    walk_begin(w);
     for (i = 0; i < n; i++) {
         progress |= call_handler(events[i].data.ptr, events[i].events);
     }
-    w->dispatching = false;
-    free_deleted(w);
+    walk_end(w);
     return progress;
 }
 
@@ -246,11 +269,11 @@ static void leave_poll_mode(AioWaiter *w)
     AioHandler *h;
 
     w->poll_mode = false;
+    walk_begin(w);
     list_for_each(h, &w->handlers, node) {
-        if (h->ops->poll) {
-            h->ops->poll_end(h->opaque);
-        }
+        end_polling(h);
     }
+    walk_end(w);
 }
 
 static void enter_poll_mode(AioWaiter *w)
@@ -258,11 +281,11 @@ static void enter_poll_mode(AioWaiter *w)
     AioHandler *h;
 
     w->poll_mode = true;
+    walk_begin(w);
     list_for_each(h, &w->handlers, node) {
-        if (h->ops->poll) {
-            h->ops->poll_begin(h->opaque);
-        }
+        begin_polling(h);
     }
+    walk_end(w);
 }
 
 /*
@@ -274,9 +297,9 @@ static bool poll_once(AioWaiter *w)
     AioHandler *h;
     bool progress = false;
 
-    w->dispatching = true;
+    walk_begin(w);
     list_for_each(h, &w->handlers, node) {
-        if (h->ops->poll && h->ops->poll(h->opaque)) {
+        if (!h->deleted && h->ops->poll && h->ops->poll(h->opaque)) {
             progress = true;
             h->ops->read(h->opaque);
             if (!h->deleted) {
@@ -286,8 +309,7 @@ static bool poll_once(AioWaiter *w)
             break;
         }
     }
-    w->dispatching = false;
-    free_deleted(w);
+    walk_end(w);
     return progress;
 }
 

@@ -151,6 +151,104 @@ static void test_polls_before_it_sleeps(void)
     test_loop_free(ctx);
 }
 
+/* Ends polling by parameters; what was not announced must be found. */
+static void stop_polling(AioContext *ctx)
+{
+    aio_context_set_poll_params(ctx, 0, 0, 0);
+    ctx->notified = 0;                  /* as if it had come long ago */
+}
+
+/* ---- Callbacks that change what is being walked ---- */
+
+static bool always(void *opaque)
+{
+    return true;
+}
+
+static void do_nothing(void *opaque)
+{
+}
+
+static const AioHandlerOps busy_ops = {
+    .read = do_nothing,
+    .poll = always,
+    .poll_begin = do_nothing,
+    .poll_end = do_nothing,
+};
+
+typedef struct Meddler {
+    AioContext *ctx;
+    EventNotifier e[3];
+    int begins;
+    int ends;
+} Meddler;
+
+static void meddle_begin(void *opaque);
+static void meddle_end(void *opaque);
+
+static bool never(void *opaque)
+{
+    return false;
+}
+
+static const AioHandlerOps meddler_ops = {
+    .read = do_nothing,
+    .poll = never,
+    .poll_begin = meddle_begin,
+    .poll_end = meddle_end,
+};
+
+/* The first one to be told removes itself and a plain one, and adds one. */
+static void meddle_begin(void *opaque)
+{
+    Meddler *m = opaque;
+
+    if (m->begins++ == 0) {
+        aio_set_event_notifier(m->ctx, &m->e[0], NULL, NULL);
+        aio_set_event_notifier(m->ctx, &m->e[1], NULL, NULL);
+        aio_set_event_notifier(m->ctx, &m->e[2], &meddler_ops, m);
+    }
+}
+
+static void meddle_end(void *opaque)
+{
+    Meddler *m = opaque;
+
+    m->ends++;
+    aio_set_event_notifier(m->ctx, &m->e[2], NULL, NULL);
+}
+
+static void test_change_in_begin_and_end(void)
+{
+    AioContext *ctx = test_loop_new();
+    Meddler m = { .ctx = ctx };
+
+    for (int i = 0; i < 3; i++) {
+        event_notifier_init(&m.e[i], false);
+    }
+    aio_set_event_notifier(ctx, &m.e[0], &meddler_ops, &m);
+    aio_set_event_notifier(ctx, &m.e[1], &busy_ops, &m);
+    aio_context_set_poll_params(ctx, NS_PER_MS, 0, 0);
+    aio_poll(ctx, true);
+    ctx->poll_ns = NS_PER_MS;
+    for (int i = 0; i < 20; i++) {
+        aio_notify(ctx);
+        aio_poll(ctx, true);
+        stop_polling(ctx);
+        aio_notify(ctx);
+        aio_poll(ctx, true);
+        aio_context_set_poll_params(ctx, NS_PER_MS, 0, 0);
+        ctx->poll_ns = NS_PER_MS;
+    }
+    for (int i = 0; i < 3; i++) {
+        aio_set_event_notifier(ctx, &m.e[i], NULL, NULL);
+        event_notifier_cleanup(&m.e[i]);
+    }
+    g_assert_cmpint(m.begins, ==, m.ends);
+    g_assert_cmpint(m.begins, >=, 2);
+    test_loop_free(ctx);
+}
+
 /* ---- The idle loop ---- */
 
 static void get_thread_cpu_ns(void *opaque)
@@ -212,6 +310,8 @@ int main(int argc, char **argv)
     g_test_add_func("/aio-poll/device/long", test_long);
     g_test_add_func("/aio-poll/device/polls-before-it-sleeps",
                     test_polls_before_it_sleeps);
+    g_test_add_func("/aio-poll/handlers/change-in-begin-and-end",
+                    test_change_in_begin_and_end);
     g_test_add_func("/aio-poll/idle/no-cpu", test_idle);
     g_test_add_func("/aio-poll/idle/no-cpu-with-polling",
                     test_idle_with_polling);

@@ -194,6 +194,43 @@ static void test_fd_add_and_replace_in_handler(void)
     test_loop_free(ctx);
 }
 
+typedef struct HeapOps {
+    AioHandlerOps ops;
+    Pipe *pipe;
+} HeapOps;
+
+static void must_not_write(void *opaque)
+{
+    g_assert_not_reached();
+}
+
+static void free_ops(void *opaque)
+{
+    HeapOps *h = opaque;
+    Pipe *p = h->pipe;
+
+    p->reads++;
+    aio_set_fd_handler(p->ctx, p->fds[0], NULL, NULL);
+    h->ops.write = must_not_write;
+    g_free(h);                          /* ASan looks out for us */
+}
+
+static void test_fd_ops_freed_by_handler(void)
+{
+    AioContext *ctx = test_loop_new();
+    HeapOps *h = g_new0(HeapOps, 1);
+    Pipe p;
+
+    pipe_open(&p, ctx);
+    *h = (HeapOps){ .ops.read = free_ops, .pipe = &p };
+    aio_set_fd_handler(ctx, p.fds[0], &h->ops, h);
+    pipe_put(&p);
+    g_assert_true(aio_poll(ctx, true));
+    g_assert_cmpint(p.reads, ==, 1);
+    pipe_close(&p);
+    test_loop_free(ctx);
+}
+
 /* ---- Event notifiers ---- */
 
 typedef struct Bell {
@@ -328,6 +365,8 @@ int main(int argc, char **argv)
     g_test_add_func("/aio/fd/remove-other", test_fd_remove_other);
     g_test_add_func("/aio/fd/add-and-replace-in-handler",
                     test_fd_add_and_replace_in_handler);
+    g_test_add_func("/aio/fd/ops-freed-by-handler",
+                    test_fd_ops_freed_by_handler);
     g_test_add_func("/aio/notifier/cleared-by-loop",
                     test_notifier_cleared_by_loop);
     g_test_add_func("/aio/poll/nested-asserts", test_poll_nested);
