@@ -33,10 +33,11 @@ struct AioContext {
     List deferred;
     bool in_poll;
     AioSlotObject slots[AIO_SLOT__MAX];
-    int64_t poll_max_ns;        /* atomic: set by any thread */
+    int64_t poll_max_ns;        /* these three atomic: set by any thread */
     int64_t poll_grow;
     int64_t poll_shrink;
     int64_t poll_ns;            /* current estimate */
+    int polls_in_a_row;         /* that found something */
 
     /* Any thread. */
     ContextLock lock;
@@ -56,11 +57,14 @@ AioWaiter *aio_waiter_new(AioContext *ctx, Error **errp);
 void aio_waiter_free(AioWaiter *w);
 /*
  * Wait up to @timeout_ns (0: look only, negative: for ever) and call the
- * handlers of what is ready.  True if one was called.
+ * handlers of what is ready.  True if one was called.  To sleep, end polling
+ * first.
  */
 bool aio_waiter_wait(AioContext *ctx, int64_t timeout_ns);
 /* Look for work without sleeping for up to @ns; true if some was found. */
 bool aio_waiter_busy_poll(AioContext *ctx, int64_t ns);
+/* After it, everything notifies again; true if a handler was called. */
+bool aio_waiter_end_polling(AioContext *ctx);
 
 /* util/async.c: would the loop find work that needs no system call? */
 bool aio_has_pending_work(AioContext *ctx);

@@ -9,7 +9,9 @@
  * Busy polling asks the handlers that can tell cheaply (poll) whether there is
  * work.  Between poll_begin and poll_end the other side need not notify; the
  * loop stays in that mode from one iteration to the next as long as it finds
- * work, and leaves it before it sleeps: poll_end, then poll once more.
+ * work, and leaves it before it sleeps: poll_end, then poll all of them once
+ * more.  An iteration that does not sleep polls, too: epoll knows nothing of
+ * what was not notified.
  *
  * All of it runs in the owner thread, so nothing here locks.
  *
@@ -264,18 +266,6 @@ static int wait_events(AioWaiter *w, struct epoll_event *events,
 
 /* ---- Busy polling ---- */
 
-static void leave_poll_mode(AioWaiter *w)
-{
-    AioHandler *h;
-
-    w->poll_mode = false;
-    walk_begin(w);
-    list_for_each(h, &w->handlers, node) {
-        end_polling(h);
-    }
-    walk_end(w);
-}
-
 static void enter_poll_mode(AioWaiter *w)
 {
     AioHandler *h;
@@ -288,11 +278,8 @@ static void enter_poll_mode(AioWaiter *w)
     walk_end(w);
 }
 
-/*
- * Call one handler that says there is something for it (it may change the
- * list), and put it last: a busy one starves no other.
- */
-static bool poll_once(AioWaiter *w)
+/* Call the handlers that say there is something for them. */
+static bool poll_handlers(AioWaiter *w)
 {
     AioHandler *h;
     bool progress = false;
@@ -302,15 +289,27 @@ static bool poll_once(AioWaiter *w)
         if (!h->deleted && h->ops->poll && h->ops->poll(h->opaque)) {
             progress = true;
             h->ops->read(h->opaque);
-            if (!h->deleted) {
-                list_remove(&h->node);
-                list_push_back(&w->handlers, &h->node);
-            }
-            break;
         }
     }
     walk_end(w);
     return progress;
+}
+
+bool aio_waiter_end_polling(AioContext *ctx)
+{
+    AioWaiter *w = ctx->waiter;
+    AioHandler *h;
+
+    if (!w->poll_mode) {
+        return false;
+    }
+    w->poll_mode = false;
+    walk_begin(w);
+    list_for_each(h, &w->handlers, node) {
+        end_polling(h);
+    }
+    walk_end(w);
+    return poll_handlers(w);
 }
 
 bool aio_waiter_busy_poll(AioContext *ctx, int64_t ns)
@@ -326,35 +325,29 @@ bool aio_waiter_busy_poll(AioContext *ctx, int64_t ns)
     }
     end = qemu_clock_ns() + ns;
     do {
-        if (poll_once(w) || qatomic_read(&ctx->inbox) ||
+        if (poll_handlers(w) || aio_has_pending_work(ctx) ||
             qatomic_read(&ctx->notified) || !aio_timer_timeout_ns(ctx)) {
             return true;
         }
         cpu_relax();
     } while (qemu_clock_ns() < end);
-
-    leave_poll_mode(w);
-    return poll_once(w);
+    return false;
 }
 
 bool aio_waiter_wait(AioContext *ctx, int64_t timeout_ns)
 {
     AioWaiter *w = ctx->waiter;
     struct epoll_event events[MAX_EVENTS];
+    bool progress = w->poll_mode && poll_handlers(w);
     int n;
 
-    if (timeout_ns && w->poll_mode) {
-        leave_poll_mode(w);
-        if (poll_once(w)) {
-            timeout_ns = 0;
-        }
-    }
+    assert(!timeout_ns || !w->poll_mode);
     n = wait_events(w, events, timeout_ns);
     /* Awake: whoever schedules work from here on need not ring. */
     qatomic_set(&ctx->notify_me, 0);
     if (n < 0) {
         assert(errno == EINTR);
-        return false;
+        return progress;
     }
-    return dispatch(w, events, n);
+    return dispatch(w, events, n) || progress;
 }

@@ -32,6 +32,9 @@
 /* Rounds of work in one iteration before file descriptors get a look-in. */
 #define MAX_ROUNDS 16
 
+/* Successful busy polls in a row, before the same. */
+#define MAX_POLLS 16
+
 static __thread AioContext *current_context;
 
 AioContext *aio_context_current(void)
@@ -248,42 +251,68 @@ static bool run_pending(AioContext *ctx)
 /* Announce the sleep, then look once more: the right side of the essay. */
 static int64_t prepare_to_sleep(AioContext *ctx)
 {
-    qatomic_set_mb(&ctx->notify_me, 1);
-    if (qatomic_read(&ctx->inbox) || qatomic_read(&ctx->notified)) {
+    qatomic_set(&ctx->notify_me, 1);
+    smp_mb();
+    if (aio_has_pending_work(ctx) || qatomic_read(&ctx->notified)) {
         return 0;
     }
     return aio_timer_timeout_ns(ctx);
 }
 
-static void adapt_poll_time(AioContext *ctx, int64_t waited_ns)
+static int64_t grown_poll_time(AioContext *ctx, int64_t max)
 {
-    int64_t max = qatomic_read(&ctx->poll_max_ns);
-    int64_t grow = ctx->poll_grow ? ctx->poll_grow : 2;
+    int64_t grow = qatomic_read(&ctx->poll_grow);
+
+    grow = grow > 0 ? grow : 2;
+    if (!ctx->poll_ns) {
+        return MIN(max, 4000);
+    }
+    return ctx->poll_ns > max / grow ? max : ctx->poll_ns * grow;
+}
+
+static void adapt_poll_time(AioContext *ctx, int64_t waited_ns, int64_t max)
+{
+    int64_t shrink = qatomic_read(&ctx->poll_shrink);
 
     if (waited_ns <= ctx->poll_ns) {
         return;                         /* it paid off */
     }
     if (waited_ns > max) {              /* nothing comes soon enough */
-        ctx->poll_ns = ctx->poll_shrink ? ctx->poll_ns / ctx->poll_shrink : 0;
+        ctx->poll_ns = shrink > 0 ? ctx->poll_ns / shrink : 0;
     } else {                            /* a little more would have done */
-        ctx->poll_ns = MIN(max, ctx->poll_ns ? ctx->poll_ns * grow : 4000);
+        ctx->poll_ns = grown_poll_time(ctx, max);
     }
+}
+
+/* True if there was something, so that there is no need to sleep. */
+static bool busy_poll(AioContext *ctx, int64_t max)
+{
+    ctx->poll_ns = MIN(ctx->poll_ns, max);
+    if (!ctx->poll_ns || !aio_waiter_busy_poll(ctx, ctx->poll_ns)) {
+        return false;
+    }
+    if (++ctx->polls_in_a_row >= MAX_POLLS) {
+        ctx->polls_in_a_row = 0;
+        aio_waiter_wait(ctx, 0);
+    }
+    return true;
 }
 
 static bool wait_for_work(AioContext *ctx)
 {
-    int64_t start;
+    int64_t max = qatomic_read(&ctx->poll_max_ns);
+    int64_t start = max > 0 ? qemu_clock_ns() : 0;
     bool progress;
 
-    if (!qatomic_read(&ctx->poll_max_ns)) {
-        return aio_waiter_wait(ctx, prepare_to_sleep(ctx));
-    }
-    start = qemu_clock_ns();
-    if (ctx->poll_ns && aio_waiter_busy_poll(ctx, ctx->poll_ns)) {
+    if (max > 0 && busy_poll(ctx, max)) {
         return true;
     }
-    progress = aio_waiter_wait(ctx, prepare_to_sleep(ctx));
-    adapt_poll_time(ctx, qemu_clock_ns() - start);
+    ctx->polls_in_a_row = 0;
+    progress = aio_waiter_end_polling(ctx);
+    progress |= aio_waiter_wait(ctx, progress ? 0 : prepare_to_sleep(ctx));
+    if (max > 0) {
+        adapt_poll_time(ctx, qemu_clock_ns() - start, max);
+    }
     return progress;
 }
 

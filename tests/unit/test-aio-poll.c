@@ -130,27 +130,6 @@ static void test_long(void)
     run_device(NS_PER_MS, MANY);
 }
 
-/* Works without system calls in either direction while it pays off. */
-static void test_polls_before_it_sleeps(void)
-{
-    AioContext *ctx = test_loop_new();
-    Device d;
-
-    device_init(&d, ctx);
-    aio_context_set_poll_params(ctx, LONG_NS, 0, 0);
-    aio_poll(ctx, true);                /* for the new parameters */
-    ctx->poll_ns = LONG_NS;             /* as if it had paid off */
-    d.produced = 1;                     /* without a kick */
-    g_assert_true(aio_poll(ctx, true));
-    g_assert_cmpint(d.consumed, ==, 1);
-    g_assert_cmpint(d.begins, ==, 1);
-    g_assert_cmpint(d.ends, ==, 0);     /* still polling */
-    aio_context_set_poll_params(ctx, 0, 0, 0);
-    aio_poll(ctx, true);
-    device_destroy(&d);
-    test_loop_free(ctx);
-}
-
 /* Ends polling by parameters; what was not announced must be found. */
 static void stop_polling(AioContext *ctx)
 {
@@ -158,7 +137,81 @@ static void stop_polling(AioContext *ctx)
     ctx->notified = 0;                  /* as if it had come long ago */
 }
 
-/* ---- Callbacks that change what is being walked ---- */
+/* A loop that will poll for long. */
+static AioContext *polling_loop(void)
+{
+    AioContext *ctx = test_loop_new();
+
+    aio_context_set_poll_params(ctx, LONG_NS, 0, 0);
+    aio_poll(ctx, true);                /* for the new parameters */
+    ctx->poll_ns = LONG_NS;             /* as if it had paid off */
+    return ctx;
+}
+
+/* Make it poll @d, whose notifier was never raised. */
+static void start_polling(Device *d)
+{
+    d->produced++;
+    g_assert_true(aio_poll(d->ctx, true));
+    g_assert_cmpint(d->consumed, ==, 1);
+    g_assert_true(d->suppressed);
+}
+
+/* Works without system calls in either direction while it pays off. */
+static void test_polls_before_it_sleeps(void)
+{
+    AioContext *ctx = polling_loop();
+    Device d;
+
+    device_init(&d, ctx);
+    start_polling(&d);
+    g_assert_cmpint(d.begins, ==, 1);
+    g_assert_cmpint(d.ends, ==, 0);     /* still polling */
+    device_produce(&d);
+    stop_polling(ctx);
+    g_assert_true(aio_poll(ctx, true));
+    g_assert_cmpint(d.consumed, ==, 2);
+    g_assert_cmpint(d.ends, ==, 1);
+    device_destroy(&d);
+    test_loop_free(ctx);
+}
+
+/* Both have work that nobody announces: none may be left when it sleeps. */
+static void test_end_looks_at_all(void)
+{
+    AioContext *ctx = polling_loop();
+    Device a, b;
+
+    device_init(&a, ctx);
+    device_init(&b, ctx);
+    start_polling(&a);
+    g_assert_true(b.suppressed);
+    device_produce(&a);
+    device_produce(&b);
+    stop_polling(ctx);
+    while (a.consumed < 2 || b.consumed < 1) {
+        g_assert_true(aio_poll(ctx, true));
+    }
+    device_destroy(&a);
+    device_destroy(&b);
+    test_loop_free(ctx);
+}
+
+static void test_nonblocking_polls(void)
+{
+    AioContext *ctx = polling_loop();
+    Device d;
+
+    device_init(&d, ctx);
+    start_polling(&d);
+    device_produce(&d);
+    g_assert_true(aio_poll(ctx, false));
+    g_assert_cmpint(d.consumed, ==, 2);
+    device_destroy(&d);
+    test_loop_free(ctx);
+}
+
+/* ---- Fairness ---- */
 
 static bool always(void *opaque)
 {
@@ -175,6 +228,63 @@ static const AioHandlerOps busy_ops = {
     .poll_begin = do_nothing,
     .poll_end = do_nothing,
 };
+
+static void count_call(void *opaque)
+{
+    ++*(int *)opaque;
+}
+
+static const AioHandlerOps count_call_ops = { .read = count_call };
+
+/* A busy queue must not keep the loop from its sockets. */
+static void test_busy_starves_no_descriptor(void)
+{
+    AioContext *ctx = polling_loop();
+    EventNotifier busy, plain;
+    int calls = 0;
+
+    event_notifier_init(&busy, false);
+    event_notifier_init(&plain, true);
+    aio_set_event_notifier(ctx, &busy, &busy_ops, NULL);
+    aio_set_event_notifier(ctx, &plain, &count_call_ops, &calls);
+    for (int i = 0; i < 100 && !calls; i++) {
+        aio_poll(ctx, true);
+    }
+    g_assert_cmpint(calls, ==, 1);
+    aio_set_event_notifier(ctx, &busy, NULL, NULL);
+    aio_set_event_notifier(ctx, &plain, NULL, NULL);
+    event_notifier_cleanup(&busy);
+    event_notifier_cleanup(&plain);
+    test_loop_free(ctx);
+}
+
+static void schedule_self(void *opaque)
+{
+    qemu_bh_schedule(*(QEMUBH **)opaque);
+}
+
+/* Nor must work without end keep it from queues that do not notify. */
+static void test_work_starves_no_device(void)
+{
+    AioContext *ctx = polling_loop();
+    QEMUBH *bh;
+    Device d;
+
+    device_init(&d, ctx);
+    start_polling(&d);
+    bh = aio_bh_new(ctx, schedule_self, &bh, "endless");
+    qemu_bh_schedule(bh);
+    device_produce(&d);
+    for (int i = 0; i < 100 && d.consumed < 2; i++) {
+        aio_poll(ctx, true);
+    }
+    g_assert_cmpint(d.consumed, ==, 2);
+    qemu_bh_delete(bh);
+    device_destroy(&d);
+    test_loop_free(ctx);
+}
+
+/* ---- Callbacks that change what is being walked ---- */
 
 typedef struct Meddler {
     AioContext *ctx;
@@ -249,6 +359,29 @@ static void test_change_in_begin_and_end(void)
     test_loop_free(ctx);
 }
 
+/* ---- The time to poll ---- */
+
+static void test_time_stays_below_max(void)
+{
+    AioContext *ctx = polling_loop();
+    Device d;
+
+    device_init(&d, ctx);
+    aio_context_set_poll_params(ctx, 1000, INT64_MAX, 0);
+    device_produce(&d);
+    aio_poll(ctx, true);
+    g_assert_cmpint(ctx->poll_ns, <=, 1000);
+    ctx->poll_ns = 10;
+    for (int i = 0; i < 1000; i++) {    /* grows, by far too much */
+        aio_notify(ctx);
+        aio_poll(ctx, true);
+        g_assert_cmpint(ctx->poll_ns, >=, 0);
+        g_assert_cmpint(ctx->poll_ns, <=, 1000);
+    }
+    device_destroy(&d);
+    test_loop_free(ctx);
+}
+
 /* ---- The idle loop ---- */
 
 static void get_thread_cpu_ns(void *opaque)
@@ -310,8 +443,18 @@ int main(int argc, char **argv)
     g_test_add_func("/aio-poll/device/long", test_long);
     g_test_add_func("/aio-poll/device/polls-before-it-sleeps",
                     test_polls_before_it_sleeps);
+    g_test_add_func("/aio-poll/device/end-looks-at-all",
+                    test_end_looks_at_all);
+    g_test_add_func("/aio-poll/device/nonblocking-polls",
+                    test_nonblocking_polls);
+    g_test_add_func("/aio-poll/fair/busy-starves-no-descriptor",
+                    test_busy_starves_no_descriptor);
+    g_test_add_func("/aio-poll/fair/work-starves-no-device",
+                    test_work_starves_no_device);
     g_test_add_func("/aio-poll/handlers/change-in-begin-and-end",
                     test_change_in_begin_and_end);
+    g_test_add_func("/aio-poll/time/stays-below-max",
+                    test_time_stays_below_max);
     g_test_add_func("/aio-poll/idle/no-cpu", test_idle);
     g_test_add_func("/aio-poll/idle/no-cpu-with-polling",
                     test_idle_with_polling);
