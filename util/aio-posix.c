@@ -43,7 +43,7 @@ struct AioWaiter {
     int walking;                /* calls in progress that use handlers */
     bool any_deleted;
     bool poll_mode;             /* pollable handlers are polling */
-    bool no_pwait2;             /* the kernel lacks epoll_pwait2 */
+    bool no_pwait2;             /* there is no epoll_pwait2 for us */
     int n_pollable;
     List handlers;
 };
@@ -250,15 +250,16 @@ static int wait_events(AioWaiter *w, struct epoll_event *events,
 {
 #ifdef SYS_epoll_pwait2
     if (timeout_ns > 0 && !w->no_pwait2) {
-        struct timespec ts = { .tv_sec = timeout_ns / (1000 * NS_PER_MS),
-                               .tv_nsec = timeout_ns % (1000 * NS_PER_MS) };
+        /* Always 64 bits to the kernel, unlike libc's timespec. */
+        struct { int64_t s, ns; } ts = { timeout_ns / (1000 * NS_PER_MS),
+                                         timeout_ns % (1000 * NS_PER_MS) };
         int n = syscall(SYS_epoll_pwait2, w->epfd, events, MAX_EVENTS, &ts,
                         NULL, 0);
 
-        if (n >= 0 || errno != ENOSYS) {
+        if (n >= 0 || errno == EINTR) {
             return n;
         }
-        w->no_pwait2 = true;
+        w->no_pwait2 = true;            /* ENOSYS; EPERM of old sandboxes */
     }
 #endif
     return wait_ms(w, events, timeout_ns);

@@ -4,6 +4,12 @@
  */
 #include "aio-test.h"
 
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
 /* ---- File descriptor handlers ---- */
 
 typedef struct Pipe {
@@ -334,6 +340,79 @@ static void test_notify_ends_sleep(void)
     test_loop_free(ctx);
 }
 
+/* Make system call @nr fail with @error from here on. */
+static void forbid(int nr, int error)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, nr, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog filter = { ARRAY_SIZE(code), code };
+
+    g_assert_cmpint(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), ==, 0);
+    g_assert_cmpint(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter), ==, 0);
+}
+
+static void set_flag(void *opaque)
+{
+    *(int *)opaque = 1;
+}
+
+/* Container sandboxes answer EPERM to system calls that they do not know. */
+static void test_poll_without_pwait2(void)
+{
+    if (!g_test_subprocess()) {
+        g_test_trap_subprocess(NULL, 0, 0);
+        g_test_trap_assert_passed();
+        return;
+    }
+    AioContext *ctx = test_loop_new();
+    QEMUTimer timer;
+    int fired = 0;
+
+    forbid(SYS_epoll_pwait2, EPERM);
+    timer_init_ns(&timer, ctx, set_flag, &fired);
+    timer_mod_ns(&timer, qemu_clock_ns() + 3 * NS_PER_MS / 2);
+    test_poll_until(ctx, &fired, 1);
+    test_loop_free(ctx);
+}
+
+static void ignore_signal(int number)
+{
+}
+
+static void *interrupt(void *opaque)
+{
+    pthread_t *sleeper = opaque;
+
+    for (int i = 0; i < 50; i++) {
+        pthread_kill(*sleeper, SIGUSR1);
+        g_thread_yield();
+    }
+    return NULL;
+}
+
+static void test_poll_survives_signals(void)
+{
+    struct sigaction action = { .sa_handler = ignore_signal }, old;
+    AioContext *ctx = test_loop_new();
+    pthread_t self = pthread_self();
+    QEMUTimer timer;
+    QemuThread thread;
+    int fired = 0;
+
+    sigaction(SIGUSR1, &action, &old);
+    timer_init_ns(&timer, ctx, set_flag, &fired);
+    timer_mod_ns(&timer, qemu_clock_ns() + 5 * NS_PER_MS);
+    qemu_thread_create(&thread, "interrupt", interrupt, &self);
+    test_poll_until(ctx, &fired, 1);
+    qemu_thread_join(&thread);
+    sigaction(SIGUSR1, &old, NULL);
+    test_loop_free(ctx);
+}
+
 static void count_destroy(void *object)
 {
     ++*(int *)object;
@@ -371,6 +450,8 @@ int main(int argc, char **argv)
                     test_notifier_cleared_by_loop);
     g_test_add_func("/aio/poll/nested-asserts", test_poll_nested);
     g_test_add_func("/aio/poll/by-stranger-asserts", test_poll_by_stranger);
+    g_test_add_func("/aio/poll/without-pwait2", test_poll_without_pwait2);
+    g_test_add_func("/aio/poll/survives-signals", test_poll_survives_signals);
     g_test_add_func("/aio/context/current", test_current);
     g_test_add_func("/aio/notify/ends-sleep", test_notify_ends_sleep);
     g_test_add_func("/aio/slots/destroyed-with-context", test_slots);
