@@ -9,9 +9,13 @@
 #include "qemu/osdep.h"
 #include "qemu/event_notifier.h"
 
+#include <sys/stat.h>
 #ifdef __linux__
 #include <sys/eventfd.h>
 #endif
+
+/* Twice what a pipe holds. */
+#define MAX_READS (2 * 65536 / 512)
 
 static int init_pipe(EventNotifier *e)
 {
@@ -72,10 +76,39 @@ int event_notifier_init(EventNotifier *e, bool active)
     return ret;
 }
 
-void event_notifier_init_fd(EventNotifier *e, int fd)
+/*
+ * Is @fd what it should be?  Asks /proc, as any operation on the file of a
+ * hostile peer's file system might never return.  Where there is no /proc, any
+ * file that is none of a file system's will do.
+ */
+static bool is_notifier_fd(int fd)
 {
-    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+    char path[40], target[32] = "";
+    struct stat st;
+
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    if (readlink(path, target, sizeof(target) - 1) >= 0) {
+        return !strcmp(target, "anon_inode:[eventfd]") ||
+               !strncmp(target, "pipe:[", 6);
+    }
+    return access("/proc/self/fd", F_OK) < 0 && fstat(fd, &st) == 0 &&
+           (S_ISFIFO(st.st_mode) || !(st.st_mode & S_IFMT));
+}
+
+int event_notifier_init_fd(EventNotifier *e, int fd)
+{
+    int flags;
+
+    e->rfd = e->wfd = -1;
+    if (!is_notifier_fd(fd)) {
+        return -EINVAL;
+    }
+    flags = fcntl(fd, F_GETFL);
+    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) {
+        return -errno;
+    }
     e->rfd = e->wfd = fd;
+    return 0;
 }
 
 void event_notifier_cleanup(EventNotifier *e)
@@ -116,12 +149,14 @@ bool event_notifier_test_and_clear(EventNotifier *e)
 {
     char buf[512];
     bool raised = false;
+    int reads = MAX_READS;
     ssize_t n;
 
-    /* An eventfd is lowered by one read; a pipe when it is empty. */
+    /* An eventfd is lowered by one read; a pipe when it is empty, but a peer
+     * may fill it as fast as we read. */
     do {
         n = RETRY_ON_EINTR(read(e->rfd, buf, sizeof(buf)));
         raised |= n > 0;
-    } while (n == sizeof(buf));
+    } while (n == sizeof(buf) && --reads > 0);
     return raised;
 }

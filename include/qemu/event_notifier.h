@@ -48,8 +48,13 @@ bool event_notifier_test_and_clear(EventNotifier *e);
 bool event_notifier_is_valid(const EventNotifier *e);
 
 #ifndef _WIN32
-/* Take over @fd, an eventfd that a peer sent; cleanup closes it. */
-void event_notifier_init_fd(EventNotifier *e, int fd);
+/*
+ * Take over @fd, an eventfd (or a pipe's end) that a peer sent; cleanup closes
+ * it.  Returns 0; or -EINVAL for anything else, on which the loop could hang
+ * or die: @e is invalid then and @fd remains the caller's.
+ */
+int event_notifier_init_fd(EventNotifier *e, int fd)
+    __attribute__((warn_unused_result));
 /* A pipe, as on systems without eventfd.  Returns 0 or -errno. */
 int event_notifier_init_pipe(EventNotifier *e);
 /* For AioContext implementations only. */

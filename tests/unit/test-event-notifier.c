@@ -7,8 +7,10 @@
 #include "qemu/thread.h"
 
 #include <poll.h>
+#include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 
 /* More than a pipe holds at eight bytes each. */
 #define MANY 20000
@@ -25,8 +27,7 @@ static int init_peer_fd(EventNotifier *e)
     int fd = eventfd(0, EFD_CLOEXEC);       /* blocking, as peers send it */
 
     g_assert_cmpint(fd, >=, 0);
-    event_notifier_init_fd(e, fd);
-    return 0;
+    return event_notifier_init_fd(e, fd);
 }
 
 typedef struct Kind {
@@ -129,6 +130,62 @@ static void test_set_by_thread(gconstpointer data)
     event_notifier_cleanup(&e);
 }
 
+/* What a hostile peer may send instead of an eventfd. */
+static void test_refuses_other_files(void)
+{
+    static const char *const paths[] = { "/dev/null", "/dev/urandom", "/",
+                                         "/proc/self/exe" };
+    EventNotifier e;
+    int fds[2];
+
+    for (size_t i = 0; i < ARRAY_SIZE(paths); i++) {
+        int fd = open(paths[i], O_RDONLY | O_CLOEXEC);
+
+        g_assert_cmpint(fd, >=, 0);
+        g_assert_cmpint(event_notifier_init_fd(&e, fd), ==, -EINVAL);
+        g_assert_false(event_notifier_is_valid(&e));
+        g_assert_cmpint(close(fd), ==, 0);          /* still ours */
+    }
+    g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), ==, 0);
+    g_assert_cmpint(event_notifier_init_fd(&e, fds[0]), ==, -EINVAL);
+    close(fds[0]);
+    close(fds[1]);
+    g_assert_cmpint(event_notifier_init_fd(&e, -1), ==, -EINVAL);
+    g_assert_false(event_notifier_is_valid(&e));
+}
+
+static void *flood(void *opaque)
+{
+    static const char buf[65536];
+    int *fd = opaque;
+
+    while (write(*fd, buf, sizeof(buf)) > 0) {
+        /* until there is no reader */
+    }
+    return NULL;
+}
+
+/* A peer that writes all the time must not keep us inside of clear. */
+static void test_clear_ends(void)
+{
+    EventNotifier e;
+    QemuThread thread;
+    int fds[2];
+
+    signal(SIGPIPE, SIG_IGN);
+    alarm(60);
+    g_assert_cmpint(pipe(fds), ==, 0);
+    g_assert_cmpint(event_notifier_init_fd(&e, fds[0]), ==, 0);
+    qemu_thread_create(&thread, "flood", flood, &fds[1]);
+    for (int i = 0; i < 100; i++) {
+        event_notifier_test_and_clear(&e);
+    }
+    event_notifier_cleanup(&e);
+    qemu_thread_join(&thread);
+    close(fds[1]);
+    alarm(0);
+}
+
 static void test_starts_raised(void)
 {
     EventNotifier e;
@@ -194,6 +251,9 @@ int main(int argc, char **argv)
     /* A peer's descriptor is as the transport received it. */
     add_for_kinds("not-inherited", test_not_inherited, 2);
     g_test_add_func("/event-notifier/init/starts-raised", test_starts_raised);
+    g_test_add_func("/event-notifier/peer/refuses-other-files",
+                    test_refuses_other_files);
+    g_test_add_func("/event-notifier/peer/clear-ends", test_clear_ends);
     g_test_add_func("/event-notifier/init/no-descriptors-left",
                     test_no_descriptors_left);
     return g_test_run();
