@@ -106,8 +106,13 @@ static void end_polling(AioHandler *h)
 
 static void remove_handler(AioWaiter *w, AioHandler *h)
 {
-    /* Fails if the descriptor was closed first, which removes it as well. */
-    epoll_ctl(w->epfd, EPOLL_CTL_DEL, h->fd, NULL);
+    /* A descriptor that was closed first, but lives on in another process,
+     * would go on reporting events for memory that is freed. */
+    if (epoll_ctl(w->epfd, EPOLL_CTL_DEL, h->fd, NULL) < 0) {
+        error_report("file descriptor %d closed before its handler was "
+                     "removed: %s", h->fd, strerror(errno));
+        abort();
+    }
     walk_begin(w);
     w->n_pollable -= h->ops->poll != NULL;
     h->deleted = true;

@@ -78,8 +78,8 @@ typedef struct AioHandlerOps {
 
 /*
  * Call @ops' functions when @fd is ready (level-triggered).  @ops is not copied
- * and must live until the handler is removed with @ops NULL.  Handlers may set
- * and remove handlers, themselves included.
+ * and must live until the handler is removed with @ops NULL, which comes before
+ * @fd is closed.  Handlers may set and remove handlers, themselves included.
  */
 void aio_set_fd_handler(AioContext *ctx, int fd, const AioHandlerOps *ops,
                         void *opaque);

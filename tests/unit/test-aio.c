@@ -200,6 +200,24 @@ static void test_fd_add_and_replace_in_handler(void)
     test_loop_free(ctx);
 }
 
+/* The kernel watches it for as long as somebody has it: here, a duplicate. */
+static void test_fd_closed_first(void)
+{
+    AioContext *ctx;
+    Pipe p;
+
+    if (!g_test_subprocess()) {
+        test_expect_abort("*closed before its handler was removed*");
+        return;
+    }
+    ctx = test_loop_new();
+    pipe_open(&p, ctx);
+    g_assert_cmpint(dup(p.fds[0]), >=, 0);
+    aio_set_fd_handler(ctx, p.fds[0], &take_one_ops, &p);
+    close(p.fds[0]);
+    aio_set_fd_handler(ctx, p.fds[0], NULL, NULL);
+}
+
 typedef struct HeapOps {
     AioHandlerOps ops;
     Pipe *pipe;
@@ -446,6 +464,7 @@ int main(int argc, char **argv)
                     test_fd_add_and_replace_in_handler);
     g_test_add_func("/aio/fd/ops-freed-by-handler",
                     test_fd_ops_freed_by_handler);
+    g_test_add_func("/aio/fd/closed-first-asserts", test_fd_closed_first);
     g_test_add_func("/aio/notifier/cleared-by-loop",
                     test_notifier_cleared_by_loop);
     g_test_add_func("/aio/poll/nested-asserts", test_poll_nested);
