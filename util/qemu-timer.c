@@ -5,9 +5,13 @@
  * iteration with nothing due costs one load.  Whoever arms a timer that becomes
  * the earliest notifies the loop, which may be asleep until a later one.
  *
+ * What is due is moved to a list of its own before the first callback runs, so
+ * that a timer which arms itself for the past waits for the next round.
+ *
  * Deleting a timer whose callback runs waits for it on a condition variable,
- * with "this timer is not the running one" as its predicate; the callback
- * itself may delete and free its timer.
+ * with "this timer is not the running one" as its predicate, and disarms it
+ * again, as the callback may have armed it; the callback itself may delete and
+ * free its timer.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
@@ -73,12 +77,11 @@ void timer_del(QEMUTimer *t)
 
     timer_lock(&ctx->timer_lock);
     disarm_locked(t);
-    update_next_locked(ctx);
-    if (aio_context_current() != ctx) {
-        while (ctx->running_timer == t) {
-            timer_wait(&ctx->timer_cond, &ctx->timer_lock);
-        }
+    while (ctx->running_timer == t && aio_context_current() != ctx) {
+        timer_wait(&ctx->timer_cond, &ctx->timer_lock);
+        disarm_locked(t);
     }
+    update_next_locked(ctx);
     timer_unlock(&ctx->timer_lock);
 }
 
@@ -95,31 +98,44 @@ bool timer_pending(QEMUTimer *t)
 int64_t aio_timer_timeout_ns(AioContext *ctx)
 {
     int64_t next = qatomic_read(&ctx->next_timer_ns);
+    int64_t now;
 
     if (next == INT64_MAX) {
         return -1;
     }
-    return MAX(0, next - qemu_clock_ns());
+    now = qemu_clock_ns();
+    return next > now ? next - now : 0;
+}
+
+static void take_due_locked(AioContext *ctx, List *due) REQUIRES(timer_class)
+{
+    int64_t now = qemu_clock_ns();
+    QEMUTimer *t;
+
+    while ((t = list_first(&ctx->timers, QEMUTimer, node)) &&
+           t->expire_ns <= now) {
+        list_remove(&t->node);
+        list_push_back(due, &t->node);
+    }
+    update_next_locked(ctx);
 }
 
 bool aio_run_timers(AioContext *ctx)
 {
+    List due = LIST_INITIALIZER(due);
     bool progress = false;
-    int64_t now;
     QEMUTimer *t;
 
-    if (likely(qatomic_read(&ctx->next_timer_ns) == INT64_MAX)) {
+    if (likely(aio_timer_timeout_ns(ctx) != 0)) {
         return false;
     }
-    now = qemu_clock_ns();
     timer_lock(&ctx->timer_lock);
-    while ((t = list_first(&ctx->timers, QEMUTimer, node)) &&
-           t->expire_ns <= now) {
+    take_due_locked(ctx, &due);
+    while ((t = list_first(&due, QEMUTimer, node))) {
         QEMUBHFunc *cb = t->cb;
         void *opaque = t->opaque;
 
         disarm_locked(t);
-        update_next_locked(ctx);
         ctx->running_timer = t;
         timer_unlock(&ctx->timer_lock);
         cb(opaque);

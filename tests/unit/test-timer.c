@@ -80,7 +80,7 @@ static void test_fires_in_order(void)
 
 static void test_past_fires_at_once(void)
 {
-    static const int64_t past[] = { 0, 1, -1, -5 };
+    static const int64_t past[] = { 0, 1, -1, INT64_MIN };
     AioContext *ctx = test_loop_new();
     Alarm a;
 
@@ -222,6 +222,101 @@ static void test_del_waits_for_callback(void)
     alarm(0);
 }
 
+/* A periodic timer arms itself while somebody waits to delete it. */
+static void test_del_of_periodic(void)
+{
+    IOThread *iothread = iothread_new("timer", &error_abort);
+    AioContext *ctx = iothread_get_aio_context(iothread);
+
+    alarm(MAX_SECONDS);
+    for (int i = 0; i < MANY; i++) {
+        Alarm *a = g_new(Alarm, 1);
+        int seen;
+
+        alarm_init(a, ctx);
+        a->period_ns = 1;
+        timer_mod_ns(&a->timer, 0);
+        while (qatomic_read(&a->fired) < 1 + i % 3) {
+            cpu_relax();
+        }
+        timer_del(&a->timer);
+        seen = qatomic_read(&a->fired);
+        g_assert_false(timer_pending(&a->timer));
+        g_assert_cmpint(qatomic_read(&a->fired), ==, seen);
+        g_free(a);
+    }
+    iothread_free(iothread);
+    alarm(0);
+}
+
+static void arm_for_the_past(void *opaque)
+{
+    Alarm *a = opaque;
+
+    qatomic_inc(&a->fired);
+    timer_mod_ns(&a->timer, 0);
+}
+
+static void set_flag(void *opaque)
+{
+    *(int *)opaque = 1;
+}
+
+static const AioHandlerOps set_flag_ops = { .read = set_flag };
+
+/* A timer that is always late must not keep the loop from all else. */
+static void test_late_timer_starves_nobody(void)
+{
+    AioContext *ctx = test_loop_new();
+    EventNotifier e;
+    int called = 0;
+    Alarm a, b;
+
+    alarm_init(&b, ctx);
+    a = (Alarm){ .ctx = ctx };
+    timer_init_ns(&a.timer, ctx, arm_for_the_past, &a);
+    timer_mod_ns(&a.timer, 0);
+    timer_mod_ns(&b.timer, 1);          /* behind it, whenever it is armed */
+    event_notifier_init(&e, true);
+    aio_set_event_notifier(ctx, &e, &set_flag_ops, &called);
+    for (int i = 0; i < 3; i++) {
+        aio_poll(ctx, true);
+    }
+    g_assert_cmpint(called, ==, 1);
+    g_assert_cmpint(b.fired, ==, 1);
+    g_assert_cmpint(a.fired, >=, 3);
+    timer_del(&a.timer);
+    aio_set_event_notifier(ctx, &e, NULL, NULL);
+    event_notifier_cleanup(&e);
+    test_loop_free(ctx);
+}
+
+static void delete_other(void *opaque)
+{
+    Alarm *a = opaque;
+
+    qatomic_inc(&a->fired);
+    timer_del(&(a + 1)->timer);
+}
+
+/* Both are due: the first one to fire deletes the second. */
+static void test_del_of_one_that_is_due(void)
+{
+    AioContext *ctx = test_loop_new();
+    Alarm a[2];
+
+    alarm_init(&a[1], ctx);
+    a[0] = (Alarm){ .ctx = ctx };
+    timer_init_ns(&a[0].timer, ctx, delete_other, &a[0]);
+    timer_mod_ns(&a[0].timer, 1);
+    timer_mod_ns(&a[1].timer, 2);
+    g_assert_true(aio_poll(ctx, false));
+    g_assert_false(aio_poll(ctx, false));
+    g_assert_cmpint(a[0].fired, ==, 1);
+    g_assert_cmpint(a[1].fired, ==, 0);
+    test_loop_free(ctx);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -233,6 +328,11 @@ int main(int argc, char **argv)
     g_test_add_func("/timer/del/before", test_del_before);
     g_test_add_func("/timer/del/waits-for-callback",
                     test_del_waits_for_callback);
+    g_test_add_func("/timer/del/of-periodic", test_del_of_periodic);
+    g_test_add_func("/timer/del/of-one-that-is-due",
+                    test_del_of_one_that_is_due);
+    g_test_add_func("/timer/callback/late-starves-nobody",
+                    test_late_timer_starves_nobody);
     g_test_add_func("/timer/callback/may-free", test_callback_may_free);
     return g_test_run();
 }
