@@ -25,11 +25,10 @@
 #include "qemu/atomic.h"
 #include "qemu/error.h"
 #include "block/lock-order.h"
-#include "block/thread-pool.h"
+#include "thread-pool-internal.h"
 
 #define DEFAULT_MAX_THREADS 64
 #define MAX_EXTRA_THREADS   64     /* in place of blocked ones */
-#define IDLE_NS             (INT64_C(10) * 1000 * 1000 * 1000)
 
 struct ThreadPoolWorker {
     ThreadPool *pool;
@@ -50,6 +49,7 @@ struct ThreadPool {
     List queue GUARDED_BY(pool_class);
     int queued GUARDED_BY(pool_class);
     List idle GUARDED_BY(pool_class);        /* most recently idle first */
+    int n_idle GUARDED_BY(pool_class);
     int threads GUARDED_BY(pool_class);
     int blocked GUARDED_BY(pool_class);
     int coming GUARDED_BY(pool_class);      /* started or woken, not here yet */
@@ -57,6 +57,9 @@ struct ThreadPool {
     int max_threads_seen GUARDED_BY(pool_class);
     uint64_t items GUARDED_BY(pool_class);
 };
+
+int64_t thread_pool_idle_ns = INT64_C(10) * 1000 * 1000 * 1000;
+int thread_pool_failing_starts;
 
 static __thread ThreadPoolWorker *current_worker;
 
@@ -91,6 +94,15 @@ static bool may_start_locked(ThreadPool *pool) REQUIRES(pool_class)
            pool->threads < pool->max + MAX_EXTRA_THREADS;
 }
 
+static int create_thread(ThreadPoolWorker *worker)
+{
+    if (qatomic_read(&thread_pool_failing_starts) > 0) {
+        qatomic_dec(&thread_pool_failing_starts);
+        return -EAGAIN;
+    }
+    return qemu_thread_create(&worker->thread, "worker", worker_main, worker);
+}
+
 static int start_worker_locked(ThreadPool *pool) REQUIRES(pool_class)
 {
     ThreadPoolWorker *worker = g_new0(ThreadPoolWorker, 1);
@@ -100,7 +112,7 @@ static int start_worker_locked(ThreadPool *pool) REQUIRES(pool_class)
     qemu_cond_init(&worker->cond);
     pool->threads++;
     pool->coming++;
-    ret = qemu_thread_create(&worker->thread, "worker", worker_main, worker);
+    ret = create_thread(worker);
     if (ret < 0) {
         pool->threads--;
         pool->coming--;
@@ -117,6 +129,7 @@ static void wake_idle_locked(ThreadPool *pool, ThreadPoolWorker *worker)
 {
     list_remove(&worker->node);
     worker->idle = false;
+    pool->n_idle--;
     pool->coming++;
     qemu_cond_signal(&worker->cond);
 }
@@ -263,21 +276,24 @@ bool thread_pool_cancel(ThreadPool *pool, ThreadPoolItem *item)
 static bool wait_for_item_locked(ThreadPool *pool, ThreadPoolWorker *worker)
     REQUIRES(pool_class)
 {
+    int64_t idle_ns = qatomic_read(&thread_pool_idle_ns);
     bool in_time = true;
 
     if (pool->stopping || pool->threads - pool->blocked > pool->max) {
         return false;
     }
     worker->idle = true;
+    pool->n_idle++;
     list_push_front(&pool->idle, &worker->node);
     while (worker->idle && in_time) {
-        in_time = pool_timedwait(&worker->cond, &pool->lock, IDLE_NS);
+        in_time = pool_timedwait(&worker->cond, &pool->lock, idle_ns);
         if (!in_time && worker->idle && pool->threads <= pool->min) {
             in_time = true;             /* one of those that stay */
         }
     }
     if (worker->idle) {
         worker->idle = false;
+        pool->n_idle--;
         list_remove(&worker->node);
         return false;
     }
@@ -424,6 +440,7 @@ void thread_pool_get_stats(ThreadPool *pool, ThreadPoolStats *stats)
     pool_lock(&pool->lock);
     *stats = (ThreadPoolStats){
         .threads = pool->threads,
+        .idle = pool->n_idle,
         .blocked = pool->blocked,
         .max_threads_seen = pool->max_threads_seen,
         .items = pool->items,

@@ -92,6 +92,7 @@ void thread_pool_block_end(void);
 
 typedef struct ThreadPoolStats {
     int threads;           /* alive now */
+    int idle;              /* of these, waiting for work */
     int blocked;           /* of these, between block_begin and block_end */
     int max_threads_seen;
     uint64_t items;        /* run so far */

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The thread pool: items, how it grows and shrinks, cancelling.  What happens
+ * inside an item is in test-thread-pool-item.c.
+ */
+#include "aio-test.h"
+#include "thread-pool-test.h"
+
+/* ---- Items ---- */
+
+static void test_item_runs_and_completes(void)
+{
+    AioContext *ctx = test_loop_new();
+    ThreadPool *pool = thread_pool_new(0, 0);
+    ThreadPoolStats stats;
+    Task task;
+
+    thread_pool_get_stats(pool, &stats);
+    g_assert_cmpint(stats.threads, ==, 0);      /* none before there is work */
+    task_init(&task, ctx, NULL);
+    for (int i = 1; i <= 100; i++) {
+        thread_pool_submit(pool, &task.item);
+        test_poll_until(ctx, &task.done, i);
+        g_assert_cmpint(task.run, ==, i);
+        g_assert_false(task.item.cancelled);
+        g_assert_cmpint(task.item.state, ==, THREAD_POOL_IDLE);
+    }
+    thread_pool_get_stats(pool, &stats);
+    g_assert_cmpuint(stats.items, ==, 100);
+    thread_pool_free(pool);
+    test_loop_free(ctx);
+}
+
+static void free_task(Task *task)
+{
+    QemuSemaphore *sem = task->opaque;
+
+    g_free(task);
+    qemu_sem_post(sem);
+}
+
+static void test_item_without_done_frees_itself(void)
+{
+    ThreadPool *pool = thread_pool_new(0, 4);
+    QemuSemaphore sem;
+
+    qemu_sem_init(&sem, 0);
+    for (int i = 0; i < 200; i++) {
+        Task *task = g_new(Task, 1);
+
+        task_init(task, NULL, free_task);
+        task->opaque = &sem;
+        thread_pool_submit(pool, &task->item);
+    }
+    for (int i = 0; i < 200; i++) {
+        g_assert_true(qemu_sem_timedwait(&sem, LONG_NS));
+    }
+    thread_pool_free(pool);
+    qemu_sem_destroy(&sem);
+}
+
+static void note_order(Task *task)
+{
+    int *next = task->opaque;
+
+    task->order = (*next)++;            /* there is one thread only */
+}
+
+static void test_one_thread_runs_in_order(void)
+{
+    AioContext *ctx = test_loop_new();
+    ThreadPool *pool = thread_pool_new(0, 1);
+    Task tasks[50];
+    int next = 0, done;
+
+    for (int i = 0; i < 50; i++) {
+        task_init(&tasks[i], ctx, note_order);
+        tasks[i].opaque = &next;
+        thread_pool_submit(pool, &tasks[i].item);
+    }
+    do {
+        aio_poll(ctx, true);
+        done = 0;
+        for (int i = 0; i < 50; i++) {
+            done += tasks[i].done;
+        }
+    } while (done < 50);
+    for (int i = 0; i < 50; i++) {
+        g_assert_cmpint(tasks[i].order, ==, i);
+    }
+    thread_pool_free(pool);
+    test_loop_free(ctx);
+}
+
+/* ---- Growing and shrinking ---- */
+
+/* Tasks that wait at a barrier show how many threads there are. */
+static void test_grows_by_backlog(void)
+{
+    ThreadPool *pool = thread_pool_new(0, 3);
+    ThreadPoolStats stats;
+    Barrier barrier;
+    Task tasks[5];
+
+    barrier_init(&barrier);
+    for (int i = 0; i < 5; i++) {
+        task_init(&tasks[i], NULL, wait_at_barrier);
+        tasks[i].opaque = &barrier;
+        thread_pool_submit(pool, &tasks[i].item);
+        barrier_await(&barrier, MIN(i + 1, 3));
+        thread_pool_get_stats(pool, &stats);
+        g_assert_cmpint(stats.threads, ==, MIN(i + 1, 3));
+    }
+    barrier_open(&barrier);
+    thread_pool_free(pool);
+    g_assert_cmpint(barrier.arrived, ==, 5);
+    barrier_destroy(&barrier);
+}
+
+static void note_thread(Task *task)
+{
+    *(pthread_t *)task->opaque = pthread_self();
+}
+
+/* Two idle threads: the same one, which is warm, gets all the work. */
+static void test_wakes_most_recently_idle(void)
+{
+    AioContext *ctx = test_loop_new();
+    ThreadPool *pool = thread_pool_new(0, 2);
+    Task gated[2], task;
+    pthread_t first, next;
+    Barrier barrier;
+
+    barrier_init(&barrier);
+    for (int i = 0; i < 2; i++) {
+        task_init(&gated[i], ctx, wait_at_barrier);
+        gated[i].opaque = &barrier;
+        thread_pool_submit(pool, &gated[i].item);
+    }
+    barrier_await(&barrier, 2);
+    barrier_open(&barrier);
+    test_poll_until(ctx, &gated[0].done, 1);
+    test_poll_until(ctx, &gated[1].done, 1);
+    task_init(&task, ctx, note_thread);
+    for (int i = 1; i <= 50; i++) {
+        await_idle(pool, 2);
+        task.opaque = i == 1 ? &first : &next;
+        thread_pool_submit(pool, &task.item);
+        test_poll_until(ctx, &task.done, i);
+        g_assert_true(i == 1 || pthread_equal(first, next));
+    }
+    thread_pool_free(pool);
+    barrier_destroy(&barrier);
+    test_loop_free(ctx);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/thread-pool/item/runs-and-completes",
+                    test_item_runs_and_completes);
+    g_test_add_func("/thread-pool/item/without-done-frees-itself",
+                    test_item_without_done_frees_itself);
+    g_test_add_func("/thread-pool/item/one-thread-runs-in-order",
+                    test_one_thread_runs_in_order);
+    g_test_add_func("/thread-pool/size/grows-by-backlog",
+                    test_grows_by_backlog);
+    g_test_add_func("/thread-pool/size/wakes-most-recently-idle",
+                    test_wakes_most_recently_idle);
+    return g_test_run();
+}
