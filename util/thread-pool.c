@@ -4,14 +4,16 @@
  * One lock guards all of it.  A worker without work waits on its own condition
  * variable and stands on a stack of idle workers, from which the most recently
  * idle one (whose cache is warm) is woken first; the others reach the end of
- * their idle time and leave.  A worker that leaves is joined by the next one
- * that does, or by thread_pool_free().
+ * their idle time and leave.  One that leaves stops counting as a thread in the
+ * critical section in which it found nothing to do, so that work which comes
+ * now is not left to it; it is joined by the next one that leaves, or by
+ * thread_pool_free().
  *
- * Whether to start a thread is decided by the backlog: more items are queued
- * than workers are on their way (woken or starting, and not at the queue yet).
- * Workers between block_begin and block_end do not count against the limit, up
- * to a hard cap, so that a pool of one can make progress while its one item
- * waits for another request.
+ * Whether to wake or start a thread is decided by the backlog: more items are
+ * queued than workers are on their way (woken or starting, and not at the queue
+ * yet), and the limit is not reached.  Workers between block_begin and
+ * block_end do not count against the limit, up to a hard cap, so that a pool of
+ * one can make progress while its one item waits for another request.
  *
  * Yield and enter are a flag and the worker's condition variable: enter sets
  * the flag, yield waits for it and takes it.
@@ -42,7 +44,7 @@ struct ThreadPoolWorker {
 
 struct ThreadPool {
     PoolLock lock;
-    QemuCond gone_cond;         /* threads has become 0 */
+    QemuCond gone_cond;         /* threads and leaving have become 0 */
     int min GUARDED_BY(pool_class);
     int max GUARDED_BY(pool_class);
     bool stopping GUARDED_BY(pool_class);
@@ -52,7 +54,8 @@ struct ThreadPool {
     int n_idle GUARDED_BY(pool_class);
     int threads GUARDED_BY(pool_class);
     int blocked GUARDED_BY(pool_class);
-    int coming GUARDED_BY(pool_class);      /* started or woken, not here yet */
+    int coming GUARDED_BY(pool_class);       /* not at the queue yet */
+    int leaving GUARDED_BY(pool_class);      /* not among threads any more */
     ThreadPoolWorker *zombie GUARDED_BY(pool_class);
     int max_threads_seen GUARDED_BY(pool_class);
     uint64_t items GUARDED_BY(pool_class);
@@ -88,10 +91,10 @@ ThreadPool *NO_TSA thread_pool_new(int min, int max)
 
 /* ---- Starting and waking workers ---- */
 
-static bool may_start_locked(ThreadPool *pool) REQUIRES(pool_class)
+/* Working, or on their way to it. */
+static bool limit_reached_locked(ThreadPool *pool) REQUIRES(pool_class)
 {
-    return pool->threads - pool->blocked < pool->max &&
-           pool->threads < pool->max + MAX_EXTRA_THREADS;
+    return pool->threads - pool->blocked - pool->n_idle >= pool->max;
 }
 
 static int create_thread(ThreadPoolWorker *worker)
@@ -140,18 +143,17 @@ static void wake_idle_locked(ThreadPool *pool, ThreadPoolWorker *worker)
  */
 static bool serve_backlog_locked(ThreadPool *pool) REQUIRES(pool_class)
 {
-    ThreadPoolWorker *worker;
+    while (pool->queued > pool->coming && !limit_reached_locked(pool)) {
+        ThreadPoolWorker *worker = list_first(&pool->idle, ThreadPoolWorker,
+                                              node);
 
-    if (pool->queued <= pool->coming) {
-        return true;
-    }
-    worker = list_first(&pool->idle, ThreadPoolWorker, node);
-    if (worker) {
-        wake_idle_locked(pool, worker);
-        return true;
-    }
-    if (may_start_locked(pool) && start_worker_locked(pool) < 0) {
-        return pool->threads > 0;
+        if (worker) {
+            wake_idle_locked(pool, worker);
+        } else if (pool->threads >= pool->max + MAX_EXTRA_THREADS) {
+            break;
+        } else if (start_worker_locked(pool) < 0) {
+            return pool->threads > 0;
+        }
     }
     return true;
 }
@@ -310,12 +312,23 @@ static void join_worker(ThreadPoolWorker *worker)
     }
 }
 
-static void leave(ThreadPool *pool, ThreadPoolWorker *worker,
-                  ThreadPoolWorker *previous)
+static ThreadPoolWorker *begin_leaving_locked(ThreadPool *pool,
+                                              ThreadPoolWorker *worker)
+    REQUIRES(pool_class)
 {
-    join_worker(previous);
+    ThreadPoolWorker *previous = pool->zombie;
+
+    pool->zombie = worker;
+    pool->threads--;
+    pool->leaving++;
+    return previous;
+}
+
+static void end_leaving(ThreadPool *pool)
+{
     pool_lock(&pool->lock);
-    if (--pool->threads == 0) {
+    pool->leaving--;
+    if (pool->threads + pool->leaving == 0) {
         qemu_cond_broadcast(&pool->gone_cond);
     }
     pool_unlock(&pool->lock);
@@ -342,10 +355,10 @@ static void *worker_main(void *opaque)
             break;
         }
     }
-    previous = pool->zombie;
-    pool->zombie = worker;
+    previous = begin_leaving_locked(pool, worker);
     pool_unlock(&pool->lock);
-    leave(pool, worker, previous);
+    join_worker(previous);
+    end_leaving(pool);
     return NULL;
 }
 
@@ -456,7 +469,7 @@ void thread_pool_free(ThreadPool *pool)
     pool_lock(&pool->lock);
     pool->stopping = true;
     wake_all_idle_locked(pool);
-    while (pool->threads > 0) {
+    while (pool->threads + pool->leaving > 0) {
         pool_wait(&pool->gone_cond, &pool->lock);
     }
     zombie = pool->zombie;

@@ -117,6 +117,71 @@ static void test_grows_by_backlog(void)
     barrier_destroy(&barrier);
 }
 
+static void test_raised_limit_serves_backlog(void)
+{
+    ThreadPool *pool = thread_pool_new(0, 1);
+    Barrier barrier;
+    Task tasks[4];
+
+    barrier_init(&barrier);
+    for (int i = 0; i < 4; i++) {
+        task_init(&tasks[i], NULL, wait_at_barrier);
+        tasks[i].opaque = &barrier;
+        thread_pool_submit(pool, &tasks[i].item);
+    }
+    barrier_await(&barrier, 1);
+    thread_pool_set_limits(pool, 0, 4);
+    barrier_await(&barrier, 4);
+    barrier_open(&barrier);
+    thread_pool_free(pool);
+    barrier_destroy(&barrier);
+}
+
+static void test_lowered_limit_sends_away(void)
+{
+    ThreadPool *pool = thread_pool_new(0, 4);
+    Barrier barrier;
+    Task tasks[4];
+
+    barrier_init(&barrier);
+    for (int i = 0; i < 4; i++) {
+        task_init(&tasks[i], NULL, wait_at_barrier);
+        tasks[i].opaque = &barrier;
+        thread_pool_submit(pool, &tasks[i].item);
+    }
+    barrier_await(&barrier, 4);
+    thread_pool_set_limits(pool, 0, 2);
+    barrier_open(&barrier);
+    await_threads(pool, 2);
+    thread_pool_set_limits(pool, 0, 1);         /* now they are idle */
+    await_threads(pool, 1);
+    thread_pool_free(pool);
+    barrier_destroy(&barrier);
+}
+
+static void test_idle_threads_leave(void)
+{
+    ThreadPool *pool = thread_pool_new(1, 4);
+    Barrier barrier;
+    Task tasks[4];
+
+    qatomic_set(&thread_pool_idle_ns, 2 * NS_PER_MS);
+    barrier_init(&barrier);
+    for (int i = 0; i < 4; i++) {
+        task_init(&tasks[i], NULL, wait_at_barrier);
+        tasks[i].opaque = &barrier;
+        thread_pool_submit(pool, &tasks[i].item);
+    }
+    barrier_await(&barrier, 4);
+    barrier_open(&barrier);
+    await_threads(pool, 1);             /* min */
+    thread_pool_set_limits(pool, 0, 4);
+    await_threads(pool, 0);
+    thread_pool_free(pool);
+    barrier_destroy(&barrier);
+    qatomic_set(&thread_pool_idle_ns, DEFAULT_IDLE_NS);
+}
+
 static void note_thread(Task *task)
 {
     *(pthread_t *)task->opaque = pthread_self();
@@ -154,6 +219,61 @@ static void test_wakes_most_recently_idle(void)
     test_loop_free(ctx);
 }
 
+static void raise_flag(Task *task)
+{
+    qatomic_store_release((int *)task->opaque, 1);
+}
+
+typedef struct Crowd {
+    ThreadPool *pool;
+    int stop;                   /* atomic */
+} Crowd;
+
+static void *crowd_the_lock(void *opaque)
+{
+    Crowd *crowd = opaque;
+    ThreadPoolStats stats;
+
+    while (!qatomic_read(&crowd->stop)) {
+        thread_pool_get_stats(crowd->pool, &stats);
+    }
+    return NULL;
+}
+
+/*
+ * Each thread leaves as soon as it can.  Work that comes at that moment, which
+ * the varying pause aims at, must not stay behind.
+ */
+static void test_leaving_loses_no_work(void)
+{
+    ThreadPool *pool = thread_pool_new(0, 1);
+    Crowd crowd = { .pool = pool };
+    QemuThread thread;
+
+    alarm(MAX_SECONDS);
+    qatomic_set(&thread_pool_idle_ns, 0);
+    qemu_thread_create(&thread, "crowd", crowd_the_lock, &crowd);
+    for (int i = 0; i < 2000; i++) {
+        int flag = 0;
+        Task task;
+
+        task_init(&task, NULL, raise_flag);
+        task.opaque = &flag;
+        thread_pool_submit(pool, &task.item);
+        while (!qatomic_load_acquire(&flag)) {
+            g_thread_yield();
+        }
+        for (int n = i * 7 % 2000; n; n--) {
+            cpu_relax();
+        }
+    }
+    qatomic_set(&crowd.stop, 1);
+    qemu_thread_join(&thread);
+    thread_pool_free(pool);
+    qatomic_set(&thread_pool_idle_ns, DEFAULT_IDLE_NS);
+    alarm(0);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -165,7 +285,15 @@ int main(int argc, char **argv)
                     test_one_thread_runs_in_order);
     g_test_add_func("/thread-pool/size/grows-by-backlog",
                     test_grows_by_backlog);
+    g_test_add_func("/thread-pool/size/raised-limit-serves-backlog",
+                    test_raised_limit_serves_backlog);
+    g_test_add_func("/thread-pool/size/lowered-limit-sends-away",
+                    test_lowered_limit_sends_away);
+    g_test_add_func("/thread-pool/size/idle-threads-leave",
+                    test_idle_threads_leave);
     g_test_add_func("/thread-pool/size/wakes-most-recently-idle",
                     test_wakes_most_recently_idle);
+    g_test_add_func("/thread-pool/size/leaving-loses-no-work",
+                    test_leaving_loses_no_work);
     return g_test_run();
 }
