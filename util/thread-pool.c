@@ -182,6 +182,7 @@ static void run_item(ThreadPoolWorker *worker, ThreadPoolItem *item)
 
     worker->item = item;
     item->run(item);
+    assert(!worker->blocked);
     worker->item = NULL;
     if (has_done) {
         pool_lock(&pool->lock);
@@ -260,6 +261,7 @@ bool thread_pool_cancel(ThreadPool *pool, ThreadPoolItem *item)
     pool_lock(&pool->lock);
     taken = qatomic_read(&item->state) == THREAD_POOL_QUEUED;
     if (taken) {
+        assert(item->pool == pool);
         list_remove(&item->node);
         pool->queued--;
         item->cancelled = true;
@@ -373,8 +375,10 @@ void thread_pool_yield(void)
 {
     ThreadPoolWorker *worker = current_worker;
     ThreadPoolItem *item = thread_pool_self();
-    ThreadPool *pool = worker->pool;
+    ThreadPool *pool;
 
+    assert(worker);
+    pool = worker->pool;
     pool_lock(&pool->lock);
     while (!item->permit) {
         pool_wait(&worker->cond, &pool->lock);
