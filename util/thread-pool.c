@@ -208,25 +208,36 @@ static ThreadPoolItem *take_item_locked(ThreadPool *pool,
     return item;
 }
 
-/* Better slow than never: the submitter does the work itself. */
+static void count_off_locked(ThreadPool *pool) REQUIRES(pool_class)
+{
+    if (pool->threads + pool->leaving == 0) {
+        qemu_cond_broadcast(&pool->gone_cond);
+    }
+}
+
+/*
+ * Better slow than never: the submitter does the work itself.  It counts as one
+ * of the threads, so that others may leave their work to it, too, and that
+ * thread_pool_free() waits for it.
+ */
 static void run_without_threads(ThreadPool *pool)
 {
     ThreadPoolWorker self = { .pool = pool };
     ThreadPoolWorker *outer = current_worker;
     ThreadPoolItem *item;
 
-    warn_report("no thread to be had; running requests in the event loop");
+    warn_report_once("no thread to be had; running requests in the event loop");
     qemu_cond_init(&self.cond);
     current_worker = &self;
-    for (;;) {
-        pool_lock(&pool->lock);
-        item = take_item_locked(pool, &self);
+    pool_lock(&pool->lock);
+    while ((item = take_item_locked(pool, &self))) {
         pool_unlock(&pool->lock);
-        if (!item) {
-            break;
-        }
         run_item(&self, item);
+        pool_lock(&pool->lock);
     }
+    pool->threads--;
+    count_off_locked(pool);
+    pool_unlock(&pool->lock);
     current_worker = outer;
     qemu_cond_destroy(&self.cond);
 }
@@ -248,6 +259,7 @@ void thread_pool_submit(ThreadPool *pool, ThreadPoolItem *item)
     list_push_back(&pool->queue, &item->node);
     pool->queued++;
     served = serve_backlog_locked(pool);
+    pool->threads += !served;           /* ourselves */
     pool_unlock(&pool->lock);
     if (!served) {
         run_without_threads(pool);
@@ -330,9 +342,7 @@ static void end_leaving(ThreadPool *pool)
 {
     pool_lock(&pool->lock);
     pool->leaving--;
-    if (pool->threads + pool->leaving == 0) {
-        qemu_cond_broadcast(&pool->gone_cond);
-    }
+    count_off_locked(pool);
     pool_unlock(&pool->lock);
 }
 

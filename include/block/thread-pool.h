@@ -58,7 +58,12 @@ void thread_pool_free(ThreadPool *pool);
 /* Any thread: change the limits; running threads above @max leave when idle. */
 void thread_pool_set_limits(ThreadPool *pool, int min, int max);
 
-/* Any thread, never blocks: queue @item, first come first served. */
+/*
+ * Any thread, never blocks: queue @item, first come first served.  Only when
+ * the pool has no thread and the system gives it none, the caller runs what is
+ * queued; so it holds no lock that an item takes.  An item without done is
+ * zeroed by its user before it is submitted again.
+ */
 void thread_pool_submit(ThreadPool *pool, ThreadPoolItem *item);
 
 /*

@@ -224,6 +224,114 @@ static void raise_flag(Task *task)
     qatomic_store_release((int *)task->opaque, 1);
 }
 
+/* ---- When the system is out of threads ---- */
+
+static void test_no_thread_runs_in_caller(void)
+{
+    AioContext *ctx = test_loop_new();
+    ThreadPool *pool = thread_pool_new(0, 4);
+    pthread_t ran_in;
+    Task task;
+
+    task_init(&task, ctx, note_thread);
+    task.opaque = &ran_in;
+    qatomic_set(&thread_pool_failing_starts, 1);
+    thread_pool_submit(pool, &task.item);
+    g_assert_cmpint(task.run, ==, 1);
+    g_assert_true(pthread_equal(ran_in, pthread_self()));
+    g_assert_cmpint(task.done, ==, 0);
+    g_assert_null(thread_pool_self());
+    test_poll_until(ctx, &task.done, 1);
+
+    thread_pool_submit(pool, &task.item);       /* there are threads again */
+    test_poll_until(ctx, &task.done, 2);
+    g_assert_false(pthread_equal(ran_in, pthread_self()));
+    thread_pool_free(pool);
+    test_loop_free(ctx);
+}
+
+static void test_no_second_thread_waits_for_first(void)
+{
+    AioContext *ctx = test_loop_new();
+    ThreadPool *pool = thread_pool_new(0, 4);
+    Task busy, task;
+    Barrier barrier;
+
+    barrier_init(&barrier);
+    task_init(&busy, ctx, wait_at_barrier);
+    busy.opaque = &barrier;
+    task_init(&task, ctx, NULL);
+    thread_pool_submit(pool, &busy.item);
+    barrier_await(&barrier, 1);
+    qatomic_set(&thread_pool_failing_starts, 1);
+    thread_pool_submit(pool, &task.item);
+    g_assert_cmpint(qatomic_read(&thread_pool_failing_starts), ==, 0);
+    barrier_open(&barrier);
+    test_poll_until(ctx, &task.done, 1);
+    test_poll_until(ctx, &busy.done, 1);
+    thread_pool_free(pool);
+    barrier_destroy(&barrier);
+    test_loop_free(ctx);
+}
+
+typedef struct Submission {
+    ThreadPool *pool;
+    Task *task;
+} Submission;
+
+static void *submit(void *opaque)
+{
+    Submission *s = opaque;
+
+    thread_pool_submit(s->pool, &s->task->item);
+    return NULL;
+}
+
+/* A caller that works counts as a thread: free waits, others rely on it. */
+static void test_working_caller_is_a_thread(void)
+{
+    ThreadPool *pool = thread_pool_new(0, 4);
+    Task busy, task;
+    Submission s = { pool, &busy };
+    ThreadPoolStats stats;
+    QemuThread thread;
+    Barrier barrier;
+
+    barrier_init(&barrier);
+    task_init(&busy, NULL, wait_at_barrier);
+    busy.opaque = &barrier;
+    task_init(&task, NULL, NULL);
+    qatomic_set(&thread_pool_failing_starts, 2);
+    qemu_thread_create(&thread, "submit", submit, &s);
+    barrier_await(&barrier, 1);
+    thread_pool_submit(pool, &task.item);       /* does not run it here */
+    thread_pool_get_stats(pool, &stats);
+    g_assert_cmpint(stats.threads, ==, 1);
+    barrier_open(&barrier);
+    thread_pool_free(pool);
+    g_assert_cmpint(task.run, ==, 1);
+    qemu_thread_join(&thread);
+    barrier_destroy(&barrier);
+}
+
+static void test_free_runs_what_is_queued(void)
+{
+    ThreadPool *pool = thread_pool_new(0, 1);
+    Task tasks[20];
+    int next = 0;
+
+    for (int i = 0; i < 20; i++) {
+        task_init(&tasks[i], NULL, note_order);
+        tasks[i].opaque = &next;
+        thread_pool_submit(pool, &tasks[i].item);
+    }
+    thread_pool_free(pool);
+    g_assert_cmpint(next, ==, 20);
+    thread_pool_free(thread_pool_new(2, 4));    /* never used */
+}
+
+/* ---- Leaving ---- */
+
 typedef struct Crowd {
     ThreadPool *pool;
     int stop;                   /* atomic */
@@ -295,5 +403,13 @@ int main(int argc, char **argv)
                     test_wakes_most_recently_idle);
     g_test_add_func("/thread-pool/size/leaving-loses-no-work",
                     test_leaving_loses_no_work);
+    g_test_add_func("/thread-pool/no-thread/runs-in-caller",
+                    test_no_thread_runs_in_caller);
+    g_test_add_func("/thread-pool/no-thread/second-waits-for-first",
+                    test_no_second_thread_waits_for_first);
+    g_test_add_func("/thread-pool/no-thread/working-caller-is-a-thread",
+                    test_working_caller_is_a_thread);
+    g_test_add_func("/thread-pool/free/runs-what-is-queued",
+                    test_free_runs_what_is_queued);
     return g_test_run();
 }
