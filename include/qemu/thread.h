@@ -14,7 +14,10 @@
 #ifndef QEMU_THREAD_H
 #define QEMU_THREAD_H
 
-#include "qemu/osdep.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "qemu/compiler.h"
 #include "qemu/thread-safety.h"
 
 #ifdef _WIN32
