@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Expect: writing variable 'value' requires holding mutex 'driver_class' */
+#include "common.h"
+
+void test(State *s);
+
+void test(State *s)
+{
+    bool locked = driver_trylock(&s->lock);
+
+    s->value++;
+    if (locked) {
+        driver_unlock(&s->lock);
+    }
+}
