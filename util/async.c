@@ -17,9 +17,9 @@
  *                                       sleep; notify_me = 0; clear notifier
  *
  * Whichever of the two barriers comes second sees the other side's store, so
- * either the owner stays awake or the notifier is rung.  tests/spin/aio-notify
- * is a model of this.  The notifier is cleared before the inbox is scanned, so
- * that what comes later rings again.
+ * either the owner stays awake or the notifier is rung.  The notifier is only
+ * cleared by an owner that is awake and will look at everything before it
+ * announces the next sleep.  tests/spin/aio-notify.pml is a model of this.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */

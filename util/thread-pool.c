@@ -18,6 +18,9 @@
  * Yield and enter are a flag and the worker's condition variable: enter sets
  * the flag, yield waits for it and takes it.
  *
+ * tests/spin/thread-pool.pml models workers that idle, leave and are woken,
+ * tests/spin/permit.pml yield and enter.
+ *
  * An item belongs to the pool from submit until its done function is called;
  * run may free an item that has no done function, so nothing touches it later.
  *
