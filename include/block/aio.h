@@ -7,7 +7,7 @@
  * interrupting a guest once), and sleeps if nothing was ready.
  *
  * What other threads may call says so: scheduling a bottom half, completing,
- * aio_notify().  All of it is wait-free.  The rest belongs to the owner thread,
+ * aio_notify().  All of it is lock-free.  The rest belongs to the owner thread,
  * or to the thread that sets up a context before its owner starts.
  *
  * A handler never runs a loop: there are no nested event loops.  To wait, use a
@@ -48,7 +48,7 @@ void aio_context_leave(AioContext *ctx);
  */
 bool aio_poll(AioContext *ctx, bool blocking);
 
-/* Any thread, wait-free: make a sleeping or about to sleep aio_poll return. */
+/* Any thread, lock-free: make a sleeping or about to sleep aio_poll return. */
 void aio_notify(AioContext *ctx);
 
 /*
@@ -99,9 +99,10 @@ typedef struct AioWork {
 } AioWork;
 
 /*
- * Any thread, wait-free: run @work->fn in @ctx's thread, soon and once, not
+ * Any thread, lock-free: run @work->fn in @ctx's thread, soon and once, not
  * from inside this call.  FIFO for one caller.  Wakes the loop only if it
- * sleeps and nobody has woken it.
+ * sleeps and nobody has woken it.  The caller makes sure that @ctx lives until
+ * this returns, even if @work has run by then.
  */
 void aio_schedule(AioContext *ctx, AioWork *work);
 
@@ -111,7 +112,7 @@ typedef struct QEMUBH QEMUBH;
 /* Any thread.  @name shows in traces; not copied. */
 QEMUBH *aio_bh_new(AioContext *ctx, QEMUBHFunc *cb, void *opaque,
                    const char *name);
-/* Any thread, wait-free.  Several calls before it runs make it run once. */
+/* Any thread, lock-free.  Several calls before it runs make it run once. */
 void qemu_bh_schedule(QEMUBH *bh);
 /* Owner thread (or any, if a last run is harmless): do not run if scheduled. */
 void qemu_bh_cancel(QEMUBH *bh);
