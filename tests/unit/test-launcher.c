@@ -82,6 +82,21 @@ static void expect_daemon(const char *line, const char *wanted)
     g_assert_cmpstr(r->daemon, ==, wanted);
 }
 
+/* @wanted stands, as whole words, in the emulator's command line. */
+static void expect_emulator(const char *line, const char *wanted)
+{
+    g_autoptr(Result) r = translate(line);
+    g_autofree char *have = NULL, *want = NULL;
+
+    g_assert_cmpstr(r->message, ==, NULL);
+    have = g_strdup_printf(" %s ", r->emulator);
+    want = g_strdup_printf(" %s ", wanted);
+    if (!strstr(have, want)) {
+        g_test_message("no '%s' in '%s'", wanted, r->emulator);
+    }
+    g_assert_nonnull(strstr(have, want));
+}
+
 static void expect_refused(const char *line, const char *wanted)
 {
     g_autoptr(Result) r = translate(line);
@@ -213,6 +228,168 @@ static void test_drive_off_accepted(void)
                   "--x-drive filename=x,node-name=virtio0 " EXPORT);
 }
 
+/* ---- -device ---- */
+
+#define NULL_NODE "-blockdev null-co,node-name=n "
+
+static void test_device_position(void)
+{
+    expect_emulator("-device e1000 " NULL_NODE "-device virtio-blk,drive=n,"
+                    "addr=5,bootindex=1,packed=on,id=d -device usb-ehci",
+                    "-device e1000 -device vhost-user-blk-pci,addr=5,"
+                    "bootindex=1,packed=on,id=d,num-queues=1,queue-size=256,"
+                    "chardev=threadblock-0 -device usb-ehci");
+}
+
+static void test_device_types(void)
+{
+    static const char *const types[][2] = {
+        { "virtio-blk", "vhost-user-blk-pci" },
+        { "virtio-blk-pci", "vhost-user-blk-pci" },
+        { "virtio-blk-device", "vhost-user-blk" },
+        { "virtio-blk-pci-transitional", "vhost-user-blk-pci-transitional" },
+        { "virtio-blk-pci-non-transitional",
+          "vhost-user-blk-pci-non-transitional" },
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(types); i++) {
+        g_autofree char *line = g_strdup_printf(
+            NULL_NODE "-device %s,drive=n", types[i][0]);
+        g_autofree char *wanted = g_strdup_printf(
+            "-device %s,num-queues=1,queue-size=256,chardev=threadblock-0",
+            types[i][1]);
+
+        expect_emulator(line, wanted);
+    }
+}
+
+static void test_device_export_options(void)
+{
+    expect_daemon(NULL_NODE "-device virtio-blk-pci,drive=n,serial=S,"
+                  "logical_block_size=4096,write-cache=off,num-queues=3,"
+                  "queue-size=64",
+                  "--blockdev null-co,node-name=n "
+                  "--export vhost-user-blk,id=n,node-name=n,serial=S,"
+                  "writethrough=on,logical-block-size=4096,num-queues=3,"
+                  "queue-size=64,writable=on,addr.type=unix,"
+                  "addr.path=/dir/0");
+}
+
+static void test_device_iothread(void)
+{
+    expect_daemon(NULL_NODE "-object iothread,id=io,poll-max-ns=5 "
+                  "-object iothread,id=other "
+                  "-device virtio-blk-pci,drive=n,iothread=io",
+                  "--object iothread,id=io,poll-max-ns=5 "
+                  "--blockdev null-co,node-name=n "
+                  "--export vhost-user-blk,id=n,node-name=n,num-queues=1,"
+                  "queue-size=256,iothread=io,writable=on,addr.type=unix,"
+                  "addr.path=/dir/0");
+    expect_daemon(NULL_NODE "-device {\"driver\":\"virtio-blk-pci\","
+                  "\"drive\":\"n\",\"num-queues\":3,"
+                  "\"iothread-vq-mapping\":[{\"iothread\":\"a\","
+                  "\"vqs\":[0,2]},{\"iothread\":\"b\",\"vqs\":[1]}]}",
+                  "--blockdev null-co,node-name=n "
+                  "--export vhost-user-blk,id=n,node-name=n,num-queues=3,"
+                  "queue-size=256,iothread.0=a,iothread.1=b,iothread.2=a,"
+                  "writable=on,addr.type=unix,addr.path=/dir/0");
+    expect_refused(NULL_NODE "-device {\"driver\":\"virtio-blk\","
+                   "\"drive\":\"n\",\"num-queues\":1,"
+                   "\"iothread-vq-mapping\":[{\"iothread\":\"a\","
+                   "\"vqs\":[1]}]}",
+                   "-device {\"driver\":\"virtio-blk\",\"drive\":\"n\","
+                   "\"num-queues\":1,\"iothread-vq-mapping\":"
+                   "[{\"iothread\":\"a\",\"vqs\":[1]}]}: "
+                   "Invalid iothread-vq-mapping");
+}
+
+static void test_device_json(void)
+{
+    expect_emulator(NULL_NODE "-device {\"driver\":\"virtio-blk-pci\","
+                    "\"drive\":\"n\",\"bootindex\":2,\"packed\":true}",
+                    "-device {\"bootindex\": 2, \"packed\": true, "
+                    "\"num-queues\": 1, \"queue-size\": 256, "
+                    "\"driver\": \"vhost-user-blk-pci\", "
+                    "\"chardev\": \"threadblock-0\"}");
+}
+
+static void test_device_drive(void)
+{
+    expect_daemon("-drive if=none,id=hd,file=x,format=raw "
+                  "-device virtio-blk-pci,drive=hd",
+                  "--blockdev raw,file.filename=x,file.driver=file,"
+                  "node-name=hd --export vhost-user-blk,id=hd,node-name=hd,"
+                  "num-queues=1,queue-size=256,writable=on,addr.type=unix,"
+                  "addr.path=/dir/0");
+    expect_refused("-device virtio-blk-pci",
+                   "-device virtio-blk-pci: drive property not set");
+    expect_refused("-device virtio-blk-pci,drive=no",
+                   "-device virtio-blk-pci,drive=no: Property "
+                   "'virtio-blk-device.drive' can't find value 'no'");
+}
+
+static void test_device_refused(void)
+{
+    expect_refused(NULL_NODE "-device virtio-blk-pci,drive=n,cyls=3",
+                   "-device virtio-blk-pci,drive=n,cyls=3: Property 'cyls=3' "
+                   "is not supported for virtio disks here");
+    expect_refused(NULL_NODE "-device virtio-blk-pci,drive=n,queue-size=100",
+                   "-device virtio-blk-pci,drive=n,queue-size=100: invalid "
+                   "queue-size property (100), must be a power of 2");
+    expect_refused(NULL_NODE "-device virtio-blk,drive=n -set device.d.x=y",
+                   "-set device.d.x=y: Not supported with virtio disks; write "
+                   "the value into the option itself");
+    expect_emulator(NULL_NODE "-device virtio-blk,drive=n,cyls=0,werror=report",
+                    "-device vhost-user-blk-pci,num-queues=1,queue-size=256,"
+                    "chardev=threadblock-0");
+}
+
+static void test_device_global(void)
+{
+    static const char *const globals[] = {
+        "virtio-blk-pci.queue-size=64",
+        "driver=virtio-blk-pci,property=queue-size,value=64",
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(globals); i++) {
+        g_autofree char *line = g_strdup_printf(
+            NULL_NODE "-device virtio-blk,drive=n -global %s", globals[i]);
+        g_autoptr(Result) r = translate(line);
+
+        g_assert_nonnull(strstr(r->daemon, ",queue-size=64,"));
+        g_assert_null(strstr(r->emulator, "-global"));
+    }
+    expect_emulator(NULL_NODE "-device virtio-blk,drive=n -global e1000.x=y",
+                    "-global e1000.x=y");
+}
+
+static void test_device_queues_follow_cpus(void)
+{
+    static const struct {
+        const char *options;
+        int queues;
+    } cases[] = {
+        { "-smp 4", 4 },
+        { "-smp cpus=2,maxcpus=8", 2 },
+        { "-smp maxcpus=8", 8 },
+        { "-smp sockets=2,cores=2,threads=2", 8 },
+        { "-M pc,smp.cpus=3", 3 },
+        { "-smp 2000", 256 },
+        { "-S", 1 },
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        g_autofree char *line = g_strdup_printf(
+            "%s " NULL_NODE "-device virtio-blk,drive=n", cases[i].options);
+        g_autofree char *wanted = g_strdup_printf(
+            ",num-queues=%d,", cases[i].queues);
+        g_autoptr(Result) r = translate(line);
+
+        g_assert_nonnull(strstr(r->daemon, wanted));
+        g_assert_nonnull(strstr(r->emulator, wanted));
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -224,5 +401,16 @@ int main(int argc, char **argv)
     g_test_add_func("/launcher/drive/index", test_drive_index);
     g_test_add_func("/launcher/drive/refused", test_drive_refused);
     g_test_add_func("/launcher/drive/off-accepted", test_drive_off_accepted);
+    g_test_add_func("/launcher/device/position", test_device_position);
+    g_test_add_func("/launcher/device/types", test_device_types);
+    g_test_add_func("/launcher/device/export-options",
+                    test_device_export_options);
+    g_test_add_func("/launcher/device/iothread", test_device_iothread);
+    g_test_add_func("/launcher/device/json", test_device_json);
+    g_test_add_func("/launcher/device/drive", test_device_drive);
+    g_test_add_func("/launcher/device/refused", test_device_refused);
+    g_test_add_func("/launcher/device/global", test_device_global);
+    g_test_add_func("/launcher/device/queues-follow-cpus",
+                    test_device_queues_follow_cpus);
     return g_test_run();
 }
