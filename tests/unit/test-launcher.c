@@ -390,6 +390,208 @@ static void test_device_queues_follow_cpus(void)
     }
 }
 
+/* ---- The node graph ---- */
+
+#define TWO_NODES "-blockdev file,node-name=f,filename=x " \
+    "-blockdev raw,node-name=r,file=f "
+
+static void test_graph_moves_as_one(void)
+{
+    expect_daemon(TWO_NODES "-device virtio-blk,drive=r",
+                  "--blockdev file,node-name=f,filename=x "
+                  "--blockdev raw,node-name=r,file=f "
+                  "--export vhost-user-blk,id=r,node-name=r,num-queues=1,"
+                  "queue-size=256,writable=on,addr.type=unix,"
+                  "addr.path=/dir/0");
+    expect_emulator(TWO_NODES "-blockdev null-co,node-name=o -device "
+                    "virtio-blk,drive=r -device ide-hd,drive=o",
+                    "-blockdev null-co,node-name=o -device "
+                    "vhost-user-blk-pci,num-queues=1,queue-size=256,"
+                    "chardev=threadblock-0 -device ide-hd,drive=o");
+}
+
+static void test_graph_read_only_root(void)
+{
+    g_autoptr(Result) r = translate(
+        "-blockdev null-co,node-name=n,read-only=on "
+        "-device virtio-blk,drive=n");
+
+    g_assert_nonnull(strstr(r->daemon, ",writable=off,"));
+}
+
+static void test_graph_shared_refused(void)
+{
+    static const char claim[] = ": Node 'f' belongs to virtio disk 'r', which "
+        "the storage daemon serves; nothing else can use it";
+    static const char *const users[] = {
+        "-device ide-hd,drive=f",
+        "-blockdev raw,node-name=r2,file=f",
+        "-blockdev {'driver':'raw','node-name':'r2','file':'f'}",
+        "-drive if=ide,driver=qcow2,backing=f",
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(users); i++) {
+        g_autofree char *line = g_strdup_printf(
+            TWO_NODES "-device virtio-blk,drive=r %s", users[i]);
+        g_autofree char *message = g_strconcat(users[i], claim, NULL);
+
+        expect_refused(line, message);
+    }
+    expect_refused("-drive if=none,id=d,file=x -device virtio-blk,drive=d "
+                   "-device ide-hd,drive=d",
+                   "-device ide-hd,drive=d: Drive 'd' belongs to a virtio "
+                   "disk, which the storage daemon serves; nothing else can "
+                   "use it");
+}
+
+static void test_graph_share_rw(void)
+{
+    g_autoptr(Result) r = translate(
+        NULL_NODE "-device virtio-blk,drive=n,share-rw=on "
+        "-device virtio-blk,drive=n,share-rw=on");
+
+    g_assert_cmpint(r->plan->exports->len, ==, 2);
+    expect_refused(NULL_NODE "-device virtio-blk,drive=n "
+                   "-device virtio-blk,drive=n,share-rw=on",
+                   "-device virtio-blk,drive=n,share-rw=on: Node 'n' is used "
+                   "by two devices without share-rw=on");
+}
+
+/* A node that refers to itself is the daemon's to refuse; but it must get
+ * there. */
+static void test_graph_cycle(void)
+{
+    g_autoptr(Result) r = translate(
+        "-blockdev raw,node-name=a,file=b -blockdev raw,node-name=b,file=a "
+        "-device virtio-blk,drive=a");
+
+    g_assert_cmpint(r->plan->exports->len, ==, 1);
+}
+
+static void test_graph_objects(void)
+{
+    expect_daemon("-object secret,id=s,data=x -object secret,id=t,data=y "
+                  "-blockdev luks,node-name=l,file.driver=null-co,key-secret=s "
+                  "-device virtio-blk,drive=l",
+                  "--object secret,id=s,data=x "
+                  "--blockdev luks,node-name=l,file.driver=null-co,"
+                  "key-secret=s --export vhost-user-blk,id=l,node-name=l,"
+                  "num-queues=1,queue-size=256,writable=on,addr.type=unix,"
+                  "addr.path=/dir/0");
+}
+
+/* ---- Memory ---- */
+
+#define DISK "-drive if=virtio,file=x,format=raw "
+
+static void test_memory_size(void)
+{
+    static const struct {
+        const char *options;
+        uint64_t size;
+    } cases[] = {
+        { "-S", 128 * MiB },
+        { "-m 192", 192 * MiB },
+        { "-m 1G", GiB },
+        { "-m size=2G,slots=2,maxmem=4G", 2 * GiB },
+        { "-M pc,memory.size=256M", 256 * MiB },
+        { "-m 100000K", 100000 * KiB },
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        g_autofree char *line = g_strdup_printf(DISK "%s", cases[i].options);
+        g_autofree char *wanted = g_strdup_printf(
+            "-object memory-backend-memfd,id=threadblock-memory,size=%" PRIu64
+            ",share=on", cases[i].size);
+
+        expect_emulator(line, wanted);
+    }
+}
+
+static void test_memory_path(void)
+{
+    g_autoptr(Result) r = translate(DISK "-mem-path /huge -mem-prealloc");
+
+    g_assert_nonnull(strstr(r->emulator, "-object memory-backend-file,"
+                            "id=threadblock-memory,size=134217728,share=on,"
+                            "mem-path=/huge,prealloc=on"));
+    g_assert_null(strstr(r->emulator, "-mem-p"));
+}
+
+static void test_memory_backend_kept(void)
+{
+    static const char *const good[] = {
+        "-object memory-backend-memfd,id=m,size=1G -M memory-backend=m",
+        "-object memory-backend-file,id=m,share=on -machine memory-backend=m",
+        "-object memory-backend-file,id=m,share=on -numa node,memdev=m",
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+        g_autofree char *line = g_strconcat(DISK, good[i], NULL);
+        g_autoptr(Result) r = translate(line);
+
+        g_assert_cmpstr(r->message, ==, NULL);
+        g_assert_null(strstr(r->emulator, "threadblock-memory"));
+    }
+}
+
+static void test_memory_backend_refused(void)
+{
+    static const char *const uses[] = {
+        "-machine memory-backend=m", "-numa node,memdev=m",
+        "-device pc-dimm,memdev=m",
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(uses); i++) {
+        g_autofree char *line = g_strdup_printf(
+            DISK "%s -object memory-backend-file,id=m,mem-path=/x", uses[i]);
+
+        expect_refused(line, "-object memory-backend-file,id=m,mem-path=/x: "
+                       "Memory backend 'm' must have share=on for virtio "
+                       "disks");
+    }
+    expect_refused(DISK "-object memory-backend-ram,id=m -M memory-backend=m",
+                   "-object memory-backend-ram,id=m: Memory backend 'm' is no "
+                   "file that the storage daemon could map; use "
+                   "memory-backend-memfd");
+}
+
+/* ---- What is not ours ---- */
+
+static void test_other_untouched(void)
+{
+    static const char *const lines[] = {
+        "-drive file=x,if=ide -cdrom y -hda z",
+        "-drive if=none,id=a,file=x -device ide-hd,drive=a",
+        "-blockdev null-co,node-name=n -device scsi-hd,drive=n",
+        "-append -drive,if=virtio disk.img -nographic",
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(lines); i++) {
+        g_autoptr(Result) r = translate(lines[i]);
+
+        g_assert_false(cmdline_has_virtio_disk(r->cmd));
+        g_assert_cmpint(r->plan->exports->len, ==, 0);
+    }
+    expect_emulator(DISK "-drive file=y,if=ide -cdrom z disk.img --nodefaults "
+                    "-append -drive", "-drive file=y,if=ide -cdrom z disk.img "
+                    "--nodefaults -append -drive");
+}
+
+static void test_other_words(void)
+{
+    char *argv[] = {
+        (char *)"qemu", (char *)"-S", (char *)"-frobnicate", (char *)"--help",
+        (char *)"-drive", NULL
+    };
+    g_autoptr(CmdLine) cmd = cmdline_parse(5, argv);
+
+    g_assert_cmpint(cmd->options->len, ==, 4);
+    g_assert_true(cmd->wants_text);
+    g_assert_null(cmdline_option(cmd, 1)->value);
+    g_assert_null(cmdline_option(cmd, 3)->value);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -412,5 +614,20 @@ int main(int argc, char **argv)
     g_test_add_func("/launcher/device/global", test_device_global);
     g_test_add_func("/launcher/device/queues-follow-cpus",
                     test_device_queues_follow_cpus);
+    g_test_add_func("/launcher/graph/moves-as-one", test_graph_moves_as_one);
+    g_test_add_func("/launcher/graph/read-only-root",
+                    test_graph_read_only_root);
+    g_test_add_func("/launcher/graph/shared-refused",
+                    test_graph_shared_refused);
+    g_test_add_func("/launcher/graph/share-rw", test_graph_share_rw);
+    g_test_add_func("/launcher/graph/cycle", test_graph_cycle);
+    g_test_add_func("/launcher/graph/objects", test_graph_objects);
+    g_test_add_func("/launcher/memory/size", test_memory_size);
+    g_test_add_func("/launcher/memory/path", test_memory_path);
+    g_test_add_func("/launcher/memory/backend-kept", test_memory_backend_kept);
+    g_test_add_func("/launcher/memory/backend-refused",
+                    test_memory_backend_refused);
+    g_test_add_func("/launcher/other/untouched", test_other_untouched);
+    g_test_add_func("/launcher/other/words", test_other_words);
     return g_test_run();
 }
