@@ -16,7 +16,11 @@
  * process group, so it owns the terminal, and what the terminal sends it gets
  * itself; other signals are passed on.  The daemon has a group of its own:
  * Ctrl-C must not take the disk from under the guest.
+ *
+ * With -daemonize the emulator's first process ends when the machine is set
+ * up; the one that runs on becomes our child, since we adopt orphans.
  */
+#include <glib-unix.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/inotify.h>
@@ -43,6 +47,8 @@ typedef struct Supervisor {
     char *pid_file;
     int *sockets;              /* one an export; -1: not open */
     int signal_fd;
+    int ready_fd;              /* for -daemonize: the starter waits; or -1 */
+    int log_fd[2];             /* with that, the daemon's stderr; or -1 */
     sigset_t old_mask;
 
     pid_t daemon;              /* 0: not running */
@@ -168,6 +174,10 @@ static bool start_daemon(Supervisor *s)
         for (int i = 0; i < s->plan->exports->len; i++) {
             fcntl(s->sockets[i], F_SETFD, 0);
         }
+        if (s->log_fd[1] >= 0) {
+            dup2(s->log_fd[1], STDOUT_FILENO);
+            dup2(s->log_fd[1], STDERR_FILENO);
+        }
         run_child(s, argv, parent, SIGTERM);
     }
     if (pid < 0) {
@@ -218,6 +228,28 @@ static void plan_restart(Supervisor *s)
     s->delay_ns = MIN(MAX(2 * s->delay_ns, FIRST_DELAY_NS), MAX_DELAY_NS);
 }
 
+/* The child that runs on after -daemonize: one that is not the daemon. */
+static pid_t adopted_child(const Supervisor *s)
+{
+    g_autofree char *path = g_strdup_printf("/proc/self/task/%d/children",
+                                            (int)getpid());
+    g_autofree char *text = NULL;
+    g_auto(GStrv) pids = NULL;
+
+    if (!g_file_get_contents(path, &text, NULL, NULL)) {
+        return 0;
+    }
+    pids = g_strsplit_set(g_strstrip(text), " ", -1);
+    for (int i = 0; pids[i]; i++) {
+        pid_t pid = atoi(pids[i]);
+
+        if (pid > 0 && pid != s->daemon) {
+            return pid;
+        }
+    }
+    return 0;
+}
+
 static void reap(Supervisor *s)
 {
     int status;
@@ -252,12 +284,24 @@ static void handle_signal(Supervisor *s, const struct signalfd_siginfo *info)
     }
 }
 
+/* What the daemon says, while somebody may be listening. */
+static void relay_log(Supervisor *s)
+{
+    char text[4096];
+    ssize_t n = s->log_fd[0] < 0 ? 0 : read(s->log_fd[0], text, sizeof(text));
+
+    if (n > 0) {
+        error_printf("%.*s", (int)n, text);
+    }
+}
+
 /* Sleep until something happens, or a restart is due; handle it. */
 static void wait_event(Supervisor *s, int extra_fd)
 {
-    struct pollfd fds[2] = {
+    struct pollfd fds[3] = {
         { .fd = s->signal_fd, .events = POLLIN },
         { .fd = extra_fd, .events = POLLIN },
+        { .fd = s->log_fd[0], .events = POLLIN },
     };
     struct signalfd_siginfo info;
     int timeout = -1;
@@ -270,6 +314,7 @@ static void wait_event(Supervisor *s, int extra_fd)
     if (poll(fds, ARRAY_SIZE(fds), timeout) < 0) {
         return;
     }
+    relay_log(s);
     while (read(s->signal_fd, &info, sizeof(info)) == sizeof(info)) {
         handle_signal(s, &info);
     }
@@ -314,10 +359,43 @@ static bool wait_daemon_ready(Supervisor *s, int watch_fd, Error **errp)
     return true;
 }
 
+/* The starter may go; nobody sees what is written from now on. */
+static void go_background(Supervisor *s)
+{
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+    if (null >= 0) {
+        dup2(null, STDIN_FILENO);
+        dup2(null, STDOUT_FILENO);
+        dup2(null, STDERR_FILENO);
+        close(null);
+    }
+    if (RETRY_ON_EINTR(write(s->ready_fd, "", 1)) < 0) {
+        /* it has gone already: then it is not waiting */
+        errno = 0;
+    }
+    close(s->ready_fd);
+    s->ready_fd = -1;
+}
+
+static bool is_adoption_due(const Supervisor *s)
+{
+    return !s->emulator && s->ready_fd >= 0 &&
+           WIFEXITED(s->emulator_status) && !WEXITSTATUS(s->emulator_status);
+}
+
+/* Until the emulator has ended, both its processes with -daemonize. */
 static void wait_emulator(Supervisor *s)
 {
     while (s->emulator) {
         wait_event(s, -1);
+        if (is_adoption_due(s)) {
+            s->emulator = adopted_child(s);
+            go_background(s);
+            if (s->emulator && !s->daemon && !s->restart_ns) {
+                plan_restart(s);
+            }
+        }
     }
 }
 
@@ -356,6 +434,19 @@ static bool set_up_signals(Supervisor *s, Error **errp)
     return true;
 }
 
+/* Adopt what the emulator leaves behind, and keep the daemon off the starter's
+ * stderr, whose reader may wait for its end. */
+static bool set_up_background(Supervisor *s, Error **errp)
+{
+    if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0 ||
+        !g_unix_open_pipe(s->log_fd, FD_CLOEXEC, NULL) ||
+        !g_unix_set_fd_nonblocking(s->log_fd[0], true, NULL)) {
+        error_setg_errno(errp, errno, "Could not go into the background");
+        return false;
+    }
+    return true;
+}
+
 static bool run(Supervisor *s, Error **errp)
 {
     bool ready = false;
@@ -382,7 +473,7 @@ static bool run(Supervisor *s, Error **errp)
 }
 
 int supervise(const Plan *plan, const char *dir, const char *daemon,
-              const char *emulator, Error **errp)
+              const char *emulator, int ready_fd, Error **errp)
 {
     g_autofree char *pid_file = g_build_filename(dir, PID_FILE, NULL);
     g_autofree int *sockets = g_new(int, plan->exports->len);
@@ -393,6 +484,8 @@ int supervise(const Plan *plan, const char *dir, const char *daemon,
         .emulator_path = emulator,
         .pid_file = pid_file,
         .sockets = sockets,
+        .ready_fd = ready_fd,
+        .log_fd = { -1, -1 },
     };
     bool ok;
 
@@ -402,10 +495,16 @@ int supervise(const Plan *plan, const char *dir, const char *daemon,
     if (!set_up_signals(&s, errp)) {
         return -1;
     }
-    ok = run(&s, errp);
+    ok = (ready_fd < 0 || set_up_background(&s, errp)) && run(&s, errp);
     stop_daemon(&s);
     close_sockets(&s);
     unlink(pid_file);
+    relay_log(&s);
+    for (int i = 0; i < 2; i++) {
+        if (s.log_fd[i] >= 0) {
+            close(s.log_fd[i]);
+        }
+    }
     close(s.signal_fd);
     sigprocmask(SIG_SETMASK, &s.old_mask, NULL);
     return ok ? s.emulator_status : -1;

@@ -13,6 +13,7 @@
  *   THREADBLOCK_DRY_RUN=1       print both command lines as JSON, run nothing
  *   THREADBLOCK_STATS=FILE      for the daemon: counters, written when it ends
  */
+#include <glib-unix.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -87,10 +88,10 @@ static char *make_socket_dir(Error **errp)
 }
 
 static int run_plan(const Plan *plan, const char *dir, const char *daemon,
-                    const char *emulator)
+                    const char *emulator, int ready_fd)
 {
     Error *err = NULL;
-    int status = supervise(plan, dir, daemon, emulator, &err);
+    int status = supervise(plan, dir, daemon, emulator, ready_fd, &err);
 
     if (rmdir(dir) < 0) {
         warn_report("Could not remove '%s': %s", dir, strerror(errno));
@@ -100,6 +101,38 @@ static int run_plan(const Plan *plan, const char *dir, const char *daemon,
         return 1;
     }
     return mirror_status(status);
+}
+
+/*
+ * -daemonize: a child stays as the supervisor, and this process ends when the
+ * emulator's first one has, or with the child's status if that never happens.
+ */
+static int run_plan_in_background(const Plan *plan, const char *dir,
+                                  const char *daemon, const char *emulator)
+{
+    int fds[2], status;
+    char byte;
+    pid_t pid;
+
+    if (g_unix_open_pipe(fds, FD_CLOEXEC, NULL)) {
+        pid = fork();
+        if (pid == 0) {
+            close(fds[0]);
+            setsid();
+            return run_plan(plan, dir, daemon, emulator, fds[1]);
+        }
+        close(fds[1]);
+        if (pid > 0) {
+            if (RETRY_ON_EINTR(read(fds[0], &byte, 1)) == 1) {
+                return 0;
+            }
+            if (RETRY_ON_EINTR(waitpid(pid, &status, 0)) == pid) {
+                return mirror_status(status);
+            }
+        }
+    }
+    error_report("Could not start a process: %s", strerror(errno));
+    return 1;
 }
 
 static int make_and_run_plan(CmdLine *cmd, PlanHost *host, const char *daemon,
@@ -116,7 +149,10 @@ static int make_and_run_plan(CmdLine *cmd, PlanHost *host, const char *daemon,
         error_report_err(err);
         return 1;
     }
-    return run_plan(plan, dir, daemon, emulator);
+    if (plan->daemonize) {
+        return run_plan_in_background(plan, dir, daemon, emulator);
+    }
+    return run_plan(plan, dir, daemon, emulator, -1);
 }
 
 static int dry_run(CmdLine *cmd, PlanHost *host, const char *daemon,

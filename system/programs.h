@@ -22,10 +22,12 @@ bool emulator_is_at_least(const char *emulator, int major, int minor);
 /*
  * Start the daemon, then the emulator; keep the daemon alive as long as the
  * emulator runs; stop the daemon.  @dir is where @plan's sockets are to be, and
- * is left empty.  Returns the emulator's wait status, or -1 with an error if it was never
+ * is left empty.  With -daemonize, a byte goes to @ready_fd (else -1) when the
+ * caller need not wait any longer, and what is written to stderr later is lost.
+ * Returns the emulator's wait status, or -1 with an error if it was never
  * started.
  */
 int supervise(const Plan *plan, const char *dir, const char *daemon,
-              const char *emulator, Error **errp);
+              const char *emulator, int ready_fd, Error **errp);
 
 #endif
