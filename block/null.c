@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * null-co and null-aio: a disk that stores nothing.
+ *
+ * Writes are accepted and forgotten.  Reads leave the buffer as it is, or, with
+ * read-zeroes=on, fill it with zeroes.  What remains is the cost of the block
+ * layer itself, which is what these drivers are for: benchmarks, and an example
+ * of a driver (docs/devel/writing-a-driver.md walks through this file).
+ *
+ * There is no lock: everything is constant after open.
+ */
+#include "qemu/osdep.h"
+#include "block/block-driver.h"
+
+#define DEFAULT_SIZE (1 * GiB)
+
+/* Constant after open. */
+typedef struct BDRVNullState {
+    int64_t size;
+    int64_t latency_ns;
+    bool read_zeroes;
+} BDRVNullState;
+
+/* ---- Open ---- */
+
+/* "null-co://" is all that a file name can say. */
+static bool null_check_filename(const char *wanted, const char *filename,
+                                Error **errp)
+{
+    if (strcmp(filename, wanted)) {
+        error_setg(errp, "The only allowed filename for this driver is '%s'",
+                   wanted);
+        return false;
+    }
+    return true;
+}
+
+static bool null_co_parse_filename(const char *filename, json_t *options,
+                                   Error **errp)
+{
+    return null_check_filename("null-co://", filename, errp);
+}
+
+static bool null_aio_parse_filename(const char *filename, json_t *options,
+                                    Error **errp)
+{
+    return null_check_filename("null-aio://", filename, errp);
+}
+
+static bool null_open(BlockDriverState *bs, json_t *options, int flags,
+                      Error **errp)
+{
+    BDRVNullState *s = bs->opaque;
+
+    s->size = DEFAULT_SIZE;
+    if (!opt_take_offset(options, "size", &s->size, errp) ||
+        !opt_take_i64(options, "latency-ns", &s->latency_ns, errp) ||
+        !opt_take_bool(options, "read-zeroes", &s->read_zeroes, errp)) {
+        return false;
+    }
+    if (s->latency_ns < 0) {
+        error_setg(errp, "latency-ns is invalid");
+        return false;
+    }
+    return true;
+}
+
+/* Whatever changes (read-only, cache mode) makes no difference here. */
+static bool null_reopen_prepare(BlockDriverState *bs, json_t *options,
+                                int flags, void **state, Error **errp)
+{
+    return true;
+}
+
+static int64_t null_getlength(BlockDriverState *bs)
+{
+    BDRVNullState *s = bs->opaque;
+
+    return s->size;
+}
+
+static int64_t null_get_allocated_file_size(BlockDriverState *bs)
+{
+    return 0;
+}
+
+/* ---- Blocking requests: any thread, many at a time ---- */
+
+/* A wait that may be long: let the pool use another thread meanwhile. */
+static void null_sleep(const BDRVNullState *s)
+{
+    struct timespec left = {
+        .tv_sec = s->latency_ns / 1000000000,
+        .tv_nsec = s->latency_ns % 1000000000,
+    };
+
+    if (s->latency_ns == 0) {
+        return;
+    }
+    thread_pool_block_begin();
+    while (nanosleep(&left, &left) < 0 && errno == EINTR) {
+        /* sleep for the rest */
+    }
+    thread_pool_block_end();
+}
+
+static int null_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                       QEMUIOVector *qiov, size_t qiov_offset, int flags)
+{
+    BDRVNullState *s = bs->opaque;
+
+    null_sleep(s);
+    if (s->read_zeroes) {
+        qemu_iovec_memset(qiov, qiov_offset, 0, bytes);
+    }
+    return 0;
+}
+
+static int null_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                        QEMUIOVector *qiov, size_t qiov_offset, int flags)
+{
+    null_sleep(bs->opaque);
+    return 0;
+}
+
+static int null_pwrite_zeroes(BlockDriverState *bs, int64_t offset,
+                              int64_t bytes, int flags)
+{
+    null_sleep(bs->opaque);
+    return 0;
+}
+
+static int null_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes)
+{
+    null_sleep(bs->opaque);
+    return 0;
+}
+
+static int null_flush(BlockDriverState *bs)
+{
+    null_sleep(bs->opaque);
+    return 0;
+}
+
+static int null_block_status(BlockDriverState *bs, bool want_zero,
+                             int64_t offset, int64_t bytes, int64_t *pnum,
+                             int64_t *map, BlockDriverState **file)
+{
+    BDRVNullState *s = bs->opaque;
+
+    *pnum = bytes;
+    *map = offset;
+    *file = bs;
+    return BDRV_BLOCK_OFFSET_VALID | (s->read_zeroes ? BDRV_BLOCK_ZERO : 0);
+}
+
+/* ---- The tables ---- */
+
+BlockDriver bdrv_null_co = {
+    .format_name = "null-co",
+    .protocol_name = "null-co",
+    .instance_size = sizeof(BDRVNullState),
+
+    .parse_filename = null_co_parse_filename,
+    .open = null_open,
+    .reopen_prepare = null_reopen_prepare,
+    .getlength = null_getlength,
+    .get_allocated_file_size = null_get_allocated_file_size,
+
+    .preadv = null_preadv,
+    .pwritev = null_pwritev,
+    .pwrite_zeroes = null_pwrite_zeroes,
+    .pdiscard = null_pdiscard,
+    .flush = null_flush,
+    .block_status = null_block_status,
+    .supported_write_flags = BDRV_REQ_FUA,
+    .supported_zero_flags = BDRV_REQ_FUA | BDRV_REQ_MAY_UNMAP |
+                            BDRV_REQ_NO_FALLBACK,
+};
+
+BlockDriver bdrv_null_aio = {
+    .format_name = "null-aio",
+    .protocol_name = "null-aio",
+    .instance_size = sizeof(BDRVNullState),
+
+    .parse_filename = null_aio_parse_filename,
+    .open = null_open,
+    .reopen_prepare = null_reopen_prepare,
+    .getlength = null_getlength,
+    .get_allocated_file_size = null_get_allocated_file_size,
+
+    .preadv = null_preadv,
+    .pwritev = null_pwritev,
+    .pwrite_zeroes = null_pwrite_zeroes,
+    .pdiscard = null_pdiscard,
+    .flush = null_flush,
+    .block_status = null_block_status,
+    .supported_write_flags = BDRV_REQ_FUA,
+    .supported_zero_flags = BDRV_REQ_FUA | BDRV_REQ_MAY_UNMAP |
+                            BDRV_REQ_NO_FALLBACK,
+};
