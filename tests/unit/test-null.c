@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * null-co and null-aio.
+ * null-co and null-aio, by blocking calls and through an AioContext.
  */
 #include "qemu/osdep.h"
 #include "qemu/thread.h"
@@ -10,6 +10,7 @@
 #define LATENCY_NS (20 * INT64_C(1000000))
 
 static BlockGraph *graph;
+static AioContext *ctx;
 
 static BlockBackend *open_disk(const char *options, Error **errp)
 {
@@ -140,12 +141,115 @@ static void test_blocking_latency(void)
     blk_unref(blk);
 }
 
+/* ---- Through the loop ---- */
+
+static int n_done;
+
+static void count_done(BdrvTrackedRequest *req)
+{
+    g_assert_cmpint(req->ret, ==, 0);
+    n_done++;
+}
+
+static void run_requests(BlockBackend *blk, BdrvRequestType type, int n)
+{
+    g_autofree BdrvTrackedRequest *reqs = g_new0(BdrvTrackedRequest, n);
+    uint8_t buf[4096];
+    QEMUIOVector qiov;
+
+    qemu_iovec_init_buf(&qiov, buf, sizeof(buf));
+    n_done = 0;
+    for (int i = 0; i < n; i++) {
+        reqs[i].type = type;
+        reqs[i].qiov = &qiov;
+        reqs[i].bytes = type == BDRV_REQ_FLUSH ? 0 : sizeof(buf);
+        reqs[i].cb = count_done;
+        blk_aio_submit(blk, &reqs[i]);
+        g_assert_cmpint(n_done, ==, 0);
+    }
+    while (n_done < n) {
+        aio_poll(ctx, true);
+    }
+}
+
+static void test_aio_inline(void)
+{
+    static const char *const drivers[] = { "null-co", "null-aio" };
+
+    for (size_t i = 0; i < ARRAY_SIZE(drivers); i++) {
+        BlockBackend *blk = open_disk(drivers[i], &error_abort);
+        BlkPathStats stats;
+
+        run_requests(blk, BDRV_REQ_READ, 5);
+        run_requests(blk, BDRV_REQ_WRITE, 5);
+        run_requests(blk, BDRV_REQ_FLUSH, 5);
+        blk_get_path_stats(blk, &stats);
+        g_assert_cmpuint(stats.inline_done, ==, 15);
+        g_assert_cmpuint(stats.submitted + stats.worker, ==, 0);
+        blk_unref(blk);
+    }
+}
+
+static void test_aio_read_zeroes(void)
+{
+    BlockBackend *blk = open_disk("null-aio,read-zeroes=on", &error_abort);
+    BdrvTrackedRequest req = { .type = BDRV_REQ_READ, .bytes = 1024,
+                               .qiov_offset = 512, .cb = count_done };
+    uint8_t buf[4096];
+    QEMUIOVector qiov;
+
+    memset(buf, 0x5a, sizeof(buf));
+    qemu_iovec_init_buf(&qiov, buf, sizeof(buf));
+    req.qiov = &qiov;
+    n_done = 0;
+    blk_aio_submit(blk, &req);
+    while (!n_done) {
+        aio_poll(ctx, true);
+    }
+    for (size_t i = 0; i < sizeof(buf); i++) {
+        g_assert_cmphex(buf[i], ==, i >= 512 && i < 1536 ? 0 : 0x5a);
+    }
+    blk_unref(blk);
+}
+
+/* null-aio's requests wait together, and no thread waits with them. */
+static void test_aio_latency_by_timer(void)
+{
+    BlockBackend *blk = open_disk("null-aio,latency-ns=20000000",
+                                  &error_abort);
+    int64_t start = qemu_clock_ns();
+    BlkPathStats stats;
+
+    run_requests(blk, BDRV_REQ_READ, 100);
+    g_assert_cmpint(qemu_clock_ns() - start, >=, LATENCY_NS);
+    blk_get_path_stats(blk, &stats);
+    g_assert_cmpuint(stats.submitted, ==, 100);
+    g_assert_cmpuint(stats.worker, ==, 0);
+    blk_unref(blk);
+}
+
+/* null-co's sleep in workers. */
+static void test_aio_latency_by_worker(void)
+{
+    BlockBackend *blk = open_disk("null-co,latency-ns=20000000", &error_abort);
+    int64_t start = qemu_clock_ns();
+    BlkPathStats stats;
+
+    run_requests(blk, BDRV_REQ_READ, 4);
+    g_assert_cmpint(qemu_clock_ns() - start, >=, LATENCY_NS);
+    blk_get_path_stats(blk, &stats);
+    g_assert_cmpuint(stats.worker, ==, 4);
+    blk_unref(blk);
+}
+
 int main(int argc, char **argv)
 {
     int ret;
 
     g_test_init(&argc, &argv, NULL);
     graph = block_graph_new();
+    ctx = aio_context_new(&error_abort);
+    aio_context_enter(ctx);
     g_test_add_func("/null/open/size", test_open_size);
     g_test_add_func("/null/open/refused", test_open_refused);
     g_test_add_func("/null/open/filename", test_open_filename);
@@ -154,7 +258,13 @@ int main(int argc, char **argv)
     g_test_add_func("/null/blocking/succeed", test_blocking_requests_succeed);
     g_test_add_func("/null/blocking/status", test_block_status);
     g_test_add_func("/null/blocking/latency", test_blocking_latency);
+    g_test_add_func("/null/aio/inline", test_aio_inline);
+    g_test_add_func("/null/aio/read-zeroes", test_aio_read_zeroes);
+    g_test_add_func("/null/aio/latency-by-timer", test_aio_latency_by_timer);
+    g_test_add_func("/null/aio/latency-by-worker", test_aio_latency_by_worker);
     ret = g_test_run();
+    aio_context_leave(ctx);
+    aio_context_unref(ctx);
     block_graph_free(graph);
     return ret;
 }
