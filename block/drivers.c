@@ -9,10 +9,12 @@
 #include "qemu/osdep.h"
 #include "block/block-driver.h"
 
+extern BlockDriver bdrv_blkdebug;
 extern BlockDriver bdrv_null_aio;
 extern BlockDriver bdrv_null_co;
 
 BlockDriver *const bdrv_drivers[] = {
+    &bdrv_blkdebug,
     &bdrv_null_aio,
     &bdrv_null_co,
     NULL,

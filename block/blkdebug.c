@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * blkdebug: a filter that fails requests on purpose.
+ *
+ * So far it only makes an image look as if its storage were coarser.
+ *
+ * There is neither map_nowait nor submit: every request through this node goes
+ * to a worker, so that the path is the same whether a rule is active or not.
+ */
+#include "qemu/osdep.h"
+#include "qemu/cutils.h"
+#include "qemu/error.h"
+#include "block/block-driver.h"
+
+typedef struct BDRVBlkdebugState {
+    /* Constant after open. */
+    uint64_t align;
+    uint64_t max_transfer;
+    uint64_t opt_write_zero;
+    uint64_t max_write_zero;
+    uint64_t opt_discard;
+    uint64_t max_discard;
+    uint64_t take_perms;           /* BLK_PERM_… of the child, besides ours */
+    uint64_t unshare_perms;
+} BDRVBlkdebugState;
+
+#define CHILD_ROLE (BDRV_CHILD_FILTERED | BDRV_CHILD_PRIMARY)
+
+/* ---- Open ---- */
+
+static bool take_perms(json_t *options, const char *key, uint64_t *perms,
+                       Error **errp)
+{
+    static const char *const names[] = {
+        "consistent-read", "write", "write-unchanged", "resize"
+    };
+    g_autoptr(json_t) list = opt_take_any(options, key);
+    size_t i;
+    json_t *name;
+
+    if (list && !json_is_array(list)) {
+        error_setg(errp, "Invalid parameter type for '%s', expected: array",
+                   key);
+        return false;
+    }
+    json_array_foreach(list, i, name) {
+        uint64_t found = 0;
+
+        for (size_t n = 0; n < ARRAY_SIZE(names); n++) {
+            if (!g_strcmp0(json_string_value(name), names[n])) {
+                found = 1u << n;
+            }
+        }
+        if (!found) {
+            error_setg(errp, "Parameter '%s' does not accept value '%s'", key,
+                       json_string_value(name) ?: "");
+            return false;
+        }
+        *perms |= found;
+    }
+    return true;
+}
+
+/* Zero, or a multiple of @align up to INT_MAX. */
+static bool take_limit(json_t *options, const char *key, uint64_t align,
+                       uint64_t *value, Error **errp)
+{
+    if (!opt_take_size(options, key, value, errp)) {
+        return false;
+    }
+    if (*value > INT_MAX || *value % align) {
+        error_setg(errp, "Cannot meet constraints with %s %" PRIu64, key,
+                   *value);
+        return false;
+    }
+    return true;
+}
+
+static bool take_limits(BlockDriverState *bs, json_t *options, Error **errp)
+{
+    BDRVBlkdebugState *s = bs->opaque;
+    uint64_t align;
+
+    if (!take_limit(options, "align", 1, &s->align, errp)) {
+        return false;
+    }
+    if (s->align && !is_power_of_2(s->align)) {
+        error_setg(errp, "Cannot meet constraints with align %" PRIu64,
+                   s->align);
+        return false;
+    }
+    align = MAX(s->align, bs->file->bs->bl.request_alignment ?: 1);
+    return take_limit(options, "max-transfer", align, &s->max_transfer, errp) &&
+           take_limit(options, "opt-write-zero", align, &s->opt_write_zero,
+                      errp) &&
+           take_limit(options, "max-write-zero",
+                      MAX(s->opt_write_zero, align), &s->max_write_zero,
+                      errp) &&
+           take_limit(options, "opt-discard", align, &s->opt_discard, errp) &&
+           take_limit(options, "max-discard", MAX(s->opt_discard, align),
+                      &s->max_discard, errp);
+}
+
+/* "blkdebug:CONFIG:IMAGE"; CONFIG may be empty. */
+static bool blkdebug_parse_filename(const char *filename, json_t *options,
+                                    Error **errp)
+{
+    const char *config, *image;
+
+    if (!strstart(filename, "blkdebug:", &config)) {
+        error_setg(errp, "File name string must start with 'blkdebug:'");
+        return false;
+    }
+    image = strchr(config, ':');
+    if (!image) {
+        error_setg(errp, "blkdebug requires both config file and image path");
+        return false;
+    }
+    opt_set_str(options, "x-image", image + 1);
+    return true;
+}
+
+/* What "blkdebug:CONFIG:IMAGE" leaves: a file name, in any syntax. */
+static bool open_image(BlockDriverState *bs, json_t *options,
+                               int flags, Error **errp)
+{
+    g_autofree char *filename = opt_take_str(options, "x-image");
+    BlockDriverState *image;
+    bool ok;
+
+    if (!filename) {
+        return bdrv_open_child(bs, options, "image", CHILD_ROLE, false,
+                               &bs->file, errp);
+    }
+    image = bdrv_open(bs->graph, filename, NULL, NULL,
+                      flags | BDRV_O_PROTOCOL, errp);
+    if (!image) {
+        return false;
+    }
+    opt_set_str(options, "image", bdrv_get_node_name(image));
+    ok = bdrv_open_child(bs, options, "image", CHILD_ROLE, false, &bs->file,
+                         errp);
+    bdrv_unref(image);
+    return ok;
+}
+
+static bool blkdebug_open(BlockDriverState *bs, json_t *options, int flags,
+                          Error **errp)
+{
+    BDRVBlkdebugState *s = bs->opaque;
+
+    return take_perms(options, "take-child-perms", &s->take_perms, errp) &&
+           take_perms(options, "unshare-child-perms", &s->unshare_perms,
+                      errp) &&
+           open_image(bs, options, flags, errp) &&
+           take_limits(bs, options, errp);
+}
+
+static bool blkdebug_reopen_prepare(BlockDriverState *bs, json_t *options,
+                                    int flags, void **state, Error **errp)
+{
+    return true;
+}
+
+static void blkdebug_refresh_limits(BlockDriverState *bs)
+{
+    BDRVBlkdebugState *s = bs->opaque;
+
+    bs->bl.request_alignment = MAX(bs->bl.request_alignment, s->align);
+    if (s->max_transfer) {
+        bs->bl.max_transfer = s->max_transfer;
+    }
+    if (s->opt_write_zero) {
+        bs->bl.pwrite_zeroes_alignment = s->opt_write_zero;
+    }
+    if (s->max_write_zero) {
+        bs->bl.max_pwrite_zeroes = s->max_write_zero;
+    }
+    if (s->opt_discard) {
+        bs->bl.pdiscard_alignment = s->opt_discard;
+    }
+    if (s->max_discard) {
+        bs->bl.max_pdiscard = s->max_discard;
+    }
+}
+
+static void blkdebug_child_perm(BlockDriverState *bs, BdrvChild *child,
+                                int role, uint64_t perm, uint64_t shared,
+                                uint64_t *nperm, uint64_t *nshared)
+{
+    BDRVBlkdebugState *s = bs->opaque;
+
+    bdrv_default_perms(bs, child, role, perm, shared, nperm, nshared);
+    *nperm |= s->take_perms;
+    *nshared &= ~s->unshare_perms;
+}
+
+/* ---- Requests ---- */
+
+static int blkdebug_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                           QEMUIOVector *qiov, size_t qiov_offset, int flags)
+{
+    return bdrv_preadv(bs->file, offset, bytes, qiov, qiov_offset,
+                              flags);
+}
+
+static int blkdebug_pwritev(BlockDriverState *bs, int64_t offset,
+                            int64_t bytes, QEMUIOVector *qiov,
+                            size_t qiov_offset, int flags)
+{
+    return bdrv_pwritev(bs->file, offset, bytes, qiov, qiov_offset,
+                               flags);
+}
+
+static int blkdebug_pwrite_zeroes(BlockDriverState *bs, int64_t offset,
+                                  int64_t bytes, int flags)
+{
+    BDRVBlkdebugState *s = bs->opaque;
+
+    /* A device with such an alignment cannot do less than a unit. */
+    if (s->opt_write_zero && (offset | bytes) % s->opt_write_zero) {
+        return -ENOTSUP;
+    }
+    return bdrv_pwrite_zeroes(bs->file, offset, bytes, flags);
+}
+
+static int blkdebug_pdiscard(BlockDriverState *bs, int64_t offset,
+                             int64_t bytes)
+{
+    BDRVBlkdebugState *s = bs->opaque;
+
+    if (s->opt_discard && (offset | bytes) % s->opt_discard) {
+        return -ENOTSUP;
+    }
+    return bdrv_pdiscard(bs->file, offset, bytes);
+}
+
+static bool blkdebug_truncate(BlockDriverState *bs, int64_t offset, bool exact,
+                              PreallocMode prealloc, int flags, Error **errp)
+{
+    return bdrv_truncate(bs->file, offset, exact, prealloc, flags, errp);
+}
+
+/* ---- The table ---- */
+
+BlockDriver bdrv_blkdebug = {
+    .format_name = "blkdebug",
+    .protocol_name = "blkdebug",
+    .instance_size = sizeof(BDRVBlkdebugState),
+    .is_filter = true,
+
+    .parse_filename = blkdebug_parse_filename,
+    .open = blkdebug_open,
+    .reopen_prepare = blkdebug_reopen_prepare,
+    .refresh_limits = blkdebug_refresh_limits,
+    .child_perm = blkdebug_child_perm,
+
+    .preadv = blkdebug_preadv,
+    .pwritev = blkdebug_pwritev,
+    .pwrite_zeroes = blkdebug_pwrite_zeroes,
+    .pdiscard = blkdebug_pdiscard,
+    .truncate = blkdebug_truncate,
+    .supported_write_flags = BDRV_REQ_FUA,
+    .supported_zero_flags = BDRV_REQ_FUA | BDRV_REQ_MAY_UNMAP |
+                            BDRV_REQ_NO_FALLBACK,
+
+};
