@@ -50,6 +50,23 @@ extern const char *const blkdebug_event_names[BLKDEBUG_EVENTS + 1];
 /* Index of the event @name, or -1. */
 int blkdebug_event_find(const char *name);
 
+typedef struct BDRVBlkdebugState {
+    /* Constant after open. */
+    uint64_t align;
+    uint64_t max_transfer;
+    uint64_t opt_write_zero;
+    uint64_t max_write_zero;
+    uint64_t opt_discard;
+    uint64_t max_discard;
+    uint64_t take_perms;           /* BLK_PERM_… of the child, besides ours */
+    uint64_t unshare_perms;
+
+    ProtocolLock lock;
+    int state GUARDED_BY(protocol_class);
+    List rules[BLKDEBUG_EVENTS] GUARDED_BY(protocol_class);
+    List active GUARDED_BY(protocol_class);      /* rules that inject errors */
+} BDRVBlkdebugState;
+
 BlkdebugRule *blkdebug_rule_new(BlkdebugAction action, int event);
 void blkdebug_rule_free(BlkdebugRule *rule);
 

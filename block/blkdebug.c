@@ -2,7 +2,16 @@
 /*
  * blkdebug: a filter that fails requests on purpose.
  *
- * So far it only makes an image look as if its storage were coarser.
+ * Rules are bound to *events*: points in the code of formats and of the block
+ * layer that announce themselves with bdrv_debug_event().  When an event comes,
+ * its rules that fit the current state
+ *
+ *   - make errors active: from then on, requests that reach this node and match
+ *     fail (until an event makes other errors active, or once);
+ *   - change the state, after all rules of the event have been looked at.
+ *
+ * Everything is under one lock, of the rank below formats, since they may
+ * announce events with their own lock held.
  *
  * There is neither map_nowait nor submit: every request through this node goes
  * to a worker, so that the path is the same whether a rule is active or not.
@@ -10,21 +19,62 @@
 #include "qemu/osdep.h"
 #include "qemu/cutils.h"
 #include "qemu/error.h"
-#include "block/block-driver.h"
-
-typedef struct BDRVBlkdebugState {
-    /* Constant after open. */
-    uint64_t align;
-    uint64_t max_transfer;
-    uint64_t opt_write_zero;
-    uint64_t max_write_zero;
-    uint64_t opt_discard;
-    uint64_t max_discard;
-    uint64_t take_perms;           /* BLK_PERM_… of the child, besides ours */
-    uint64_t unshare_perms;
-} BDRVBlkdebugState;
+#include "blkdebug-int.h"
 
 #define CHILD_ROLE (BDRV_CHILD_FILTERED | BDRV_CHILD_PRIMARY)
+
+/* ---- Events ---- */
+
+/* Errors of the rules of @event; they replace those that were active. */
+static void activate_locked(BDRVBlkdebugState *s, int event)
+    REQUIRES(protocol_class)
+{
+    bool replaced = false;
+    BlkdebugRule *rule;
+
+    list_for_each(rule, &s->rules[event], node) {
+        if (rule->action != BLKDEBUG_INJECT_ERROR ||
+            (rule->state && rule->state != s->state)) {
+            continue;
+        }
+        if (!replaced) {
+            while (list_pop_front_node(&s->active)) {
+                /* no rule is owned by this list */
+            }
+            replaced = true;
+        }
+        list_push_back(&s->active, &rule->active_node);
+    }
+}
+
+static void change_state_locked(BDRVBlkdebugState *s, int event)
+    REQUIRES(protocol_class)
+{
+    int new_state = s->state;
+    BlkdebugRule *rule;
+
+    list_for_each(rule, &s->rules[event], node) {
+        if (rule->action == BLKDEBUG_SET_STATE &&
+            (!rule->state || rule->state == s->state)) {
+            new_state = rule->new_state;
+        }
+    }
+    s->state = new_state;
+}
+
+static void blkdebug_debug_event(BlockDriverState *bs, const char *name)
+{
+    BDRVBlkdebugState *s = bs->opaque;
+    int event = blkdebug_event_find(name);
+
+    if (event < 0) {
+        return;
+    }
+    protocol_lock(&s->lock);
+    activate_locked(s, event);
+    change_state_locked(s, event);
+    protocol_unlock(&s->lock);
+}
 
 /* ---- Open ---- */
 
@@ -101,6 +151,34 @@ static bool take_limits(BlockDriverState *bs, json_t *options, Error **errp)
                       &s->max_discard, errp);
 }
 
+static void free_rules(BDRVBlkdebugState *s) NO_TSA
+{
+    for (int i = 0; i < BLKDEBUG_EVENTS; i++) {
+        BlkdebugRule *rule;
+
+        while ((rule = list_pop_front(&s->rules[i], BlkdebugRule, node))) {
+            blkdebug_rule_free(rule);
+        }
+    }
+}
+
+/* Nobody else knows the node yet, or any more. */
+static void init_state(BDRVBlkdebugState *s) NO_TSA
+{
+    protocol_init(&s->lock);
+    list_init(&s->active);
+    for (int i = 0; i < BLKDEBUG_EVENTS; i++) {
+        list_init(&s->rules[i]);
+    }
+    s->state = 1;
+}
+
+static void destroy_state(BDRVBlkdebugState *s)
+{
+    free_rules(s);
+    protocol_destroy(&s->lock);
+}
+
 /* "blkdebug:CONFIG:IMAGE"; CONFIG may be empty. */
 static bool blkdebug_parse_filename(const char *filename, json_t *options,
                                     Error **errp)
@@ -115,6 +193,11 @@ static bool blkdebug_parse_filename(const char *filename, json_t *options,
     if (!image) {
         error_setg(errp, "blkdebug requires both config file and image path");
         return false;
+    }
+    if (image != config) {
+        g_autofree char *path = g_strndup(config, image - config);
+
+        opt_set_str(options, "config", path);
     }
     opt_set_str(options, "x-image", image + 1);
     return true;
@@ -144,16 +227,37 @@ static bool open_image(BlockDriverState *bs, json_t *options,
     return ok;
 }
 
+static bool read_options(BlockDriverState *bs, json_t *options, int flags,
+                         Error **errp) NO_TSA
+{
+    BDRVBlkdebugState *s = bs->opaque;
+    g_autofree char *config = opt_take_str(options, "config");
+
+    return blkdebug_read_rules(s->rules, config, options, errp) &&
+           take_perms(options, "take-child-perms", &s->take_perms, errp) &&
+           take_perms(options, "unshare-child-perms", &s->unshare_perms,
+                      errp) &&
+           open_image(bs, options, flags, errp) &&
+           take_limits(bs, options, errp);
+}
+
 static bool blkdebug_open(BlockDriverState *bs, json_t *options, int flags,
                           Error **errp)
 {
     BDRVBlkdebugState *s = bs->opaque;
 
-    return take_perms(options, "take-child-perms", &s->take_perms, errp) &&
-           take_perms(options, "unshare-child-perms", &s->unshare_perms,
-                      errp) &&
-           open_image(bs, options, flags, errp) &&
-           take_limits(bs, options, errp);
+    init_state(s);
+    if (!read_options(bs, options, flags, errp)) {
+        destroy_state(s);
+        return false;
+    }
+    blkdebug_debug_event(bs, "none");
+    return true;
+}
+
+static void blkdebug_close(BlockDriverState *bs)
+{
+    destroy_state(bs->opaque);
 }
 
 static bool blkdebug_reopen_prepare(BlockDriverState *bs, json_t *options,
@@ -197,10 +301,49 @@ static void blkdebug_child_perm(BlockDriverState *bs, BdrvChild *child,
 
 /* ---- Requests ---- */
 
+static int check_active_locked(BDRVBlkdebugState *s, BlkdebugIOType iotype,
+                               int64_t offset, int64_t bytes)
+    REQUIRES(protocol_class)
+{
+    BlkdebugRule *rule;
+    int ret = 0;
+
+    list_for_each(rule, &s->active, active_node) {
+        if (!(rule->iotypes & (1u << iotype)) ||
+            (rule->offset >= 0 &&
+             (rule->offset < offset || rule->offset - offset >= bytes))) {
+            continue;
+        }
+        ret = -MAX(rule->error, 0);
+        if (rule->once) {
+            list_remove(&rule->active_node);
+            list_remove(&rule->node);
+            blkdebug_rule_free(rule);
+        }
+        break;
+    }
+    return ret;
+}
+
+/* 0, or the error that this request is to fail with. */
+static int blkdebug_check(BlockDriverState *bs, BlkdebugIOType iotype,
+                          int64_t offset, int64_t bytes)
+{
+    BDRVBlkdebugState *s = bs->opaque;
+    int ret;
+
+    protocol_lock(&s->lock);
+    ret = check_active_locked(s, iotype, offset, bytes);
+    protocol_unlock(&s->lock);
+    return ret;
+}
+
 static int blkdebug_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes,
                            QEMUIOVector *qiov, size_t qiov_offset, int flags)
 {
-    return bdrv_preadv(bs->file, offset, bytes, qiov, qiov_offset,
+    int ret = blkdebug_check(bs, BLKDEBUG_IO_READ, offset, bytes);
+
+    return ret ?: bdrv_preadv(bs->file, offset, bytes, qiov, qiov_offset,
                               flags);
 }
 
@@ -208,7 +351,9 @@ static int blkdebug_pwritev(BlockDriverState *bs, int64_t offset,
                             int64_t bytes, QEMUIOVector *qiov,
                             size_t qiov_offset, int flags)
 {
-    return bdrv_pwritev(bs->file, offset, bytes, qiov, qiov_offset,
+    int ret = blkdebug_check(bs, BLKDEBUG_IO_WRITE, offset, bytes);
+
+    return ret ?: bdrv_pwritev(bs->file, offset, bytes, qiov, qiov_offset,
                                flags);
 }
 
@@ -216,23 +361,45 @@ static int blkdebug_pwrite_zeroes(BlockDriverState *bs, int64_t offset,
                                   int64_t bytes, int flags)
 {
     BDRVBlkdebugState *s = bs->opaque;
+    int ret;
 
     /* A device with such an alignment cannot do less than a unit. */
     if (s->opt_write_zero && (offset | bytes) % s->opt_write_zero) {
         return -ENOTSUP;
     }
-    return bdrv_pwrite_zeroes(bs->file, offset, bytes, flags);
+    ret = blkdebug_check(bs, BLKDEBUG_IO_WRITE_ZEROES, offset, bytes);
+    return ret ?: bdrv_pwrite_zeroes(bs->file, offset, bytes, flags);
 }
 
 static int blkdebug_pdiscard(BlockDriverState *bs, int64_t offset,
                              int64_t bytes)
 {
     BDRVBlkdebugState *s = bs->opaque;
+    int ret;
 
     if (s->opt_discard && (offset | bytes) % s->opt_discard) {
         return -ENOTSUP;
     }
-    return bdrv_pdiscard(bs->file, offset, bytes);
+    ret = blkdebug_check(bs, BLKDEBUG_IO_DISCARD, offset, bytes);
+    return ret ?: bdrv_pdiscard(bs->file, offset, bytes);
+}
+
+/* The child's flush follows, by the core. */
+static int blkdebug_flush(BlockDriverState *bs)
+{
+    return blkdebug_check(bs, BLKDEBUG_IO_FLUSH, 0, 0);
+}
+
+static int blkdebug_block_status(BlockDriverState *bs, bool want_zero,
+                                 int64_t offset, int64_t bytes, int64_t *pnum,
+                                 int64_t *map, BlockDriverState **file)
+{
+    int ret = blkdebug_check(bs, BLKDEBUG_IO_BLOCK_STATUS, offset, bytes);
+
+    *pnum = bytes;
+    *map = offset;
+    *file = bs->file->bs;
+    return ret ?: BDRV_BLOCK_RECURSE | BDRV_BLOCK_OFFSET_VALID;
 }
 
 static bool blkdebug_truncate(BlockDriverState *bs, int64_t offset, bool exact,
@@ -251,6 +418,7 @@ BlockDriver bdrv_blkdebug = {
 
     .parse_filename = blkdebug_parse_filename,
     .open = blkdebug_open,
+    .close = blkdebug_close,
     .reopen_prepare = blkdebug_reopen_prepare,
     .refresh_limits = blkdebug_refresh_limits,
     .child_perm = blkdebug_child_perm,
@@ -259,9 +427,12 @@ BlockDriver bdrv_blkdebug = {
     .pwritev = blkdebug_pwritev,
     .pwrite_zeroes = blkdebug_pwrite_zeroes,
     .pdiscard = blkdebug_pdiscard,
+    .flush = blkdebug_flush,
+    .block_status = blkdebug_block_status,
     .truncate = blkdebug_truncate,
     .supported_write_flags = BDRV_REQ_FUA,
     .supported_zero_flags = BDRV_REQ_FUA | BDRV_REQ_MAY_UNMAP |
                             BDRV_REQ_NO_FALLBACK,
 
+    .debug_event = blkdebug_debug_event,
 };

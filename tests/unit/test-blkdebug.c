@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * blkdebug: limits and file names.
+ * blkdebug: rules from files and options, errors, states, break points, limits.
+ *
+ * The tests announce the events themselves, in the place of a format.
  */
 #include "qemu/osdep.h"
 #include "block/block-backend.h"
@@ -20,6 +22,27 @@ static BlockBackend *open_with(const char *options, Error **errp)
                         errp);
 }
 
+static char *write_config(const char *text)
+{
+    char *path = NULL;
+    int fd = g_file_open_tmp("blkdebug-XXXXXX", &path, NULL);
+
+    g_assert_cmpint(fd, >=, 0);
+    close(fd);
+    g_assert_true(g_file_set_contents(path, text, -1, NULL));
+    return path;
+}
+
+static BlockBackend *open_config(const char *text, Error **errp)
+{
+    g_autofree char *path = write_config(text);
+    g_autofree char *options = g_strconcat(",config=", path, NULL);
+    BlockBackend *blk = open_with(options, errp);
+
+    unlink(path);
+    return blk;
+}
+
 static void expect_error(BlockBackend *blk, Error *err, const char *message)
 {
     g_assert_null(blk);
@@ -35,9 +58,142 @@ static void expect_options_error(const char *options, const char *message)
     expect_error(blk, err, message);
 }
 
+static void expect_config_error(const char *text, const char *message)
+{
+    Error *err = NULL;
+    BlockBackend *blk = open_config(text, &err);
+
+    expect_error(blk, err, message);
+}
+
+static int read_at(BlockBackend *blk, int64_t offset, int64_t bytes)
+{
+    return blk_pread(blk, offset, bytes, buf, 0);
+}
+
 static int write_at(BlockBackend *blk, int64_t offset, int64_t bytes)
 {
     return blk_pwrite(blk, offset, bytes, buf, 0);
+}
+
+static void event(BlockBackend *blk, const char *name)
+{
+    bdrv_debug_event(blk_bs(blk), name);
+}
+
+/* ---- Errors ---- */
+
+static void test_inject_by_event(void)
+{
+    BlockBackend *blk = open_config("[inject-error]\n"
+                                    "event = \"read_aio\"\n"
+                                    "\n"
+                                    "# the disk is full\n"
+                                    "[inject-error]\n"
+                                    "event = \"write_aio\"\n"
+                                    "errno = \"28\"\n", &error_abort);
+
+    g_assert_cmpint(read_at(blk, 0, 512), ==, 0);
+    event(blk, "read_aio");
+    g_assert_cmpint(read_at(blk, 0, 512), ==, -EIO);
+    g_assert_cmpint(write_at(blk, 0, 512), ==, -EIO);
+    g_assert_cmpint(blk_flush(blk), ==, -EIO);
+    event(blk, "cluster_alloc");                /* has no rule: no change */
+    g_assert_cmpint(blk_pdiscard(blk, 0, 4096), ==, -EIO);
+    event(blk, "write_aio");
+    g_assert_cmpint(write_at(blk, 0, 512), ==, -ENOSPC);
+    g_assert_cmpint(blk_pwrite_zeroes(blk, 0, 512, 0), ==, -ENOSPC);
+    blk_unref(blk);
+}
+
+static void test_inject_at_once(void)
+{
+    BlockBackend *blk = open_with(",inject-error.0.event=none,"
+                                  "inject-error.0.errno=28", &error_abort);
+
+    g_assert_cmpint(read_at(blk, 0, 512), ==, -ENOSPC);
+    blk_unref(blk);
+}
+
+/* The first rule that matches counts; each is used up by one request. */
+static void test_inject_once(void)
+{
+    BlockBackend *blk = open_config("[inject-error]\n"
+                                    "event = \"none\"\n"
+                                    "errno = \"1\"\n"
+                                    "once = \"on\"\n"
+                                    "[inject-error]\n"
+                                    "event = \"none\"\n"
+                                    "errno = \"28\"\n"
+                                    "once = \"on\"\n", &error_abort);
+
+    g_assert_cmpint(read_at(blk, 0, 512), ==, -EPERM);
+    g_assert_cmpint(write_at(blk, 0, 512), ==, -ENOSPC);
+    g_assert_cmpint(write_at(blk, 0, 512), ==, 0);
+    blk_unref(blk);
+}
+
+static void test_inject_at_sector(void)
+{
+    BlockBackend *blk = open_with(",inject-error.0.event=none,"
+                                  "inject-error.0.sector=3", &error_abort);
+
+    g_assert_cmpint(read_at(blk, 0, 1536), ==, 0);
+    g_assert_cmpint(read_at(blk, 0, 1537), ==, -EIO);
+    g_assert_cmpint(read_at(blk, 1536, 1), ==, -EIO);
+    g_assert_cmpint(read_at(blk, 1537, 512), ==, 0);
+    g_assert_cmpint(blk_flush(blk), ==, 0);     /* covers no sector */
+    blk_unref(blk);
+}
+
+static void test_inject_by_type(void)
+{
+    BlockBackend *blk = open_with(",inject-error.0.event=none,"
+                                  "inject-error.0.iotype=flush",
+                                  &error_abort);
+
+    g_assert_cmpint(read_at(blk, 0, 512), ==, 0);
+    g_assert_cmpint(write_at(blk, 0, 512), ==, 0);
+    g_assert_cmpint(blk_flush(blk), ==, -EIO);
+    blk_unref(blk);
+}
+
+/* Asking where data is fails only if a rule says so. */
+static void test_inject_block_status(void)
+{
+    static const char *const options[] = {
+        ",inject-error.0.event=none",
+        ",inject-error.0.event=none,inject-error.0.iotype=block-status",
+    };
+    static const int results[] = { 0, -EIO };
+
+    for (int i = 0; i < 2; i++) {
+        BlockBackend *blk = open_with(options[i], &error_abort);
+        BlockDriverState *file;
+        int64_t pnum, map;
+        int ret = bdrv_block_status(blk_bs(blk), 0, 512, &pnum, &map, &file);
+
+        g_assert_cmpint(MIN(ret, 0), ==, results[i]);
+        blk_unref(blk);
+    }
+}
+
+/* A new state counts from the next event on. */
+static void test_states(void)
+{
+    BlockBackend *blk = open_config("[set-state]\n"
+                                    "event = \"read_aio\"\n"
+                                    "state = \"1\"\n"
+                                    "new_state = \"2\"\n"
+                                    "[inject-error]\n"
+                                    "event = \"read_aio\"\n"
+                                    "state = \"2\"\n", &error_abort);
+
+    event(blk, "read_aio");
+    g_assert_cmpint(read_at(blk, 0, 512), ==, 0);
+    event(blk, "read_aio");
+    g_assert_cmpint(read_at(blk, 0, 512), ==, -EIO);
+    blk_unref(blk);
 }
 
 /* ---- Requests always go to a worker ---- */
@@ -117,6 +273,48 @@ static void test_limits_refused(void)
     }
 }
 
+/* ---- Rules that make no sense ---- */
+
+static void test_config_refused(void)
+{
+    static const char *const bad[][2] = {
+        { "event = \"read_aio\"\n", "no group defined" },
+        { "[foo]\n", "There is no option group 'foo'" },
+        { "[inject-error]\nerrno = \"5\"\n", "Missing event name for rule" },
+        { "[inject-error]\nevent = \"nope\"\n",
+          "Parameter 'event' does not accept value 'nope'" },
+        { "[inject-error]\nevent = \"read_aio\"\nfoo = \"1\"\n",
+          "Invalid parameter 'foo'" },
+        { "[inject-error]\nevent = \"read_aio\"\njunk\n",
+          "Invalid parameter 'junk'" },
+        { "[inject-error]\nevent = \"read_aio\"\nonce = \"x\"\n",
+          "Parameter 'once' expects 'on' or 'off'" },
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+        expect_config_error(bad[i][0], bad[i][1]);
+    }
+    expect_options_error(",config=/nonexistent/rules",
+                         "Could not read blkdebug config file: "
+                         "No such file or directory");
+}
+
+static void test_options_refused(void)
+{
+    expect_options_error(",inject-error.0.errno=5",
+                         "Parameter 'inject-error.0.event' is missing");
+    expect_options_error(",set-state.0.event=none",
+                         "Parameter 'set-state.0.new_state' is missing");
+    expect_options_error(",inject-error.0.event=foo",
+                         "Parameter 'event' does not accept value 'foo'");
+    expect_options_error(",inject-error.0.event=none,"
+                         "inject-error.0.sector=36028797018963968",
+                         "Parameter 'sector' is too large");
+    expect_options_error(",take-child-perms.0=fly",
+                         "Parameter 'take-child-perms' does not accept value "
+                         "'fly'");
+}
+
 /* ---- File names ---- */
 
 static BlockBackend *open_name(const char *name, Error **errp)
@@ -128,9 +326,17 @@ static BlockBackend *open_name(const char *name, Error **errp)
 
 static void test_filename(void)
 {
-    BlockBackend *blk = open_name("blkdebug::null-co://", &error_abort);
+    g_autofree char *path = write_config("[inject-error]\n"
+                                         "event = \"none\"\n");
+    g_autofree char *name = g_strdup_printf("blkdebug:%s:null-co://", path);
+    BlockBackend *blk = open_name(name, &error_abort);
 
-    g_assert_cmpint(write_at(blk, 0, 512), ==, 0);
+    g_assert_cmpint(read_at(blk, 0, 512), ==, -EIO);
+    blk_unref(blk);
+    unlink(path);
+
+    blk = open_name("blkdebug::null-co://", &error_abort);
+    g_assert_cmpint(read_at(blk, 0, 512), ==, 0);
     blk_unref(blk);
 }
 
@@ -148,9 +354,18 @@ int main(int argc, char **argv)
 
     g_test_init(&argc, &argv, NULL);
     graph = block_graph_new();
+    g_test_add_func("/blkdebug/inject/by-event", test_inject_by_event);
+    g_test_add_func("/blkdebug/inject/at-once", test_inject_at_once);
+    g_test_add_func("/blkdebug/inject/once", test_inject_once);
+    g_test_add_func("/blkdebug/inject/at-sector", test_inject_at_sector);
+    g_test_add_func("/blkdebug/inject/by-type", test_inject_by_type);
+    g_test_add_func("/blkdebug/inject/block-status", test_inject_block_status);
+    g_test_add_func("/blkdebug/inject/by-state", test_states);
     g_test_add_func("/blkdebug/requests/never-fast", test_never_fast);
     g_test_add_func("/blkdebug/limits/set", test_limits);
     g_test_add_func("/blkdebug/limits/refused", test_limits_refused);
+    g_test_add_func("/blkdebug/config/refused", test_config_refused);
+    g_test_add_func("/blkdebug/options/refused", test_options_refused);
     g_test_add_func("/blkdebug/filename/whole", test_filename);
     g_test_add_func("/blkdebug/filename/refused", test_filename_refused);
     ret = g_test_run();
