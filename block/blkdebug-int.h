@@ -5,7 +5,7 @@
 #ifndef BLOCK_BLKDEBUG_INT_H
 #define BLOCK_BLKDEBUG_INT_H
 
-#include "block/block-driver.h"
+#include "block/blkdebug.h"
 
 typedef enum BlkdebugAction {
     BLKDEBUG_INJECT_ERROR,
@@ -65,6 +65,9 @@ typedef struct BDRVBlkdebugState {
     int state GUARDED_BY(protocol_class);
     List rules[BLKDEBUG_EVENTS] GUARDED_BY(protocol_class);
     List active GUARDED_BY(protocol_class);      /* rules that inject errors */
+    int countdown GUARDED_BY(protocol_class);    /* to failing; 0: not armed */
+    int armed_error GUARDED_BY(protocol_class);
+    bool fired GUARDED_BY(protocol_class);
 } BDRVBlkdebugState;
 
 BlkdebugRule *blkdebug_rule_new(BlkdebugAction action, int event);

@@ -10,6 +10,8 @@
  *     fail (until an event makes other errors active, or once);
  *   - change the state, after all rules of the event have been looked at.
  *
+ * Besides, tests arm a counter: "let the nth request fail".
+ *
  * Everything is under one lock, of the rank below formats, since they may
  * announce events with their own lock held.
  *
@@ -301,6 +303,17 @@ static void blkdebug_child_perm(BlockDriverState *bs, BdrvChild *child,
 
 /* ---- Requests ---- */
 
+static int check_armed_locked(BDRVBlkdebugState *s, BlkdebugIOType iotype)
+    REQUIRES(protocol_class)
+{
+    if (!s->countdown || iotype == BLKDEBUG_IO_BLOCK_STATUS ||
+        --s->countdown) {
+        return 0;
+    }
+    s->fired = true;
+    return -s->armed_error;
+}
+
 static int check_active_locked(BDRVBlkdebugState *s, BlkdebugIOType iotype,
                                int64_t offset, int64_t bytes)
     REQUIRES(protocol_class)
@@ -333,7 +346,10 @@ static int blkdebug_check(BlockDriverState *bs, BlkdebugIOType iotype,
     int ret;
 
     protocol_lock(&s->lock);
-    ret = check_active_locked(s, iotype, offset, bytes);
+    ret = check_armed_locked(s, iotype);
+    if (ret == 0) {
+        ret = check_active_locked(s, iotype, offset, bytes);
+    }
     protocol_unlock(&s->lock);
     return ret;
 }
@@ -406,6 +422,50 @@ static bool blkdebug_truncate(BlockDriverState *bs, int64_t offset, bool exact,
                               PreallocMode prealloc, int flags, Error **errp)
 {
     return bdrv_truncate(bs->file, offset, exact, prealloc, flags, errp);
+}
+
+/* ---- Fail the nth request ---- */
+
+/* The first blkdebug at @bs or below. */
+static BlockDriverState *blkdebug_find_node(BlockDriverState *bs)
+{
+    while (bs && bs->drv->debug_event != blkdebug_debug_event) {
+        bs = bdrv_primary_bs(bs);
+    }
+    return bs;
+}
+
+int blkdebug_arm(BlockDriverState *bs, int n, int error)
+{
+    BDRVBlkdebugState *s;
+
+    bs = blkdebug_find_node(bs);
+    if (!bs) {
+        return -ENOTSUP;
+    }
+    s = bs->opaque;
+    protocol_lock(&s->lock);
+    s->countdown = n;
+    s->armed_error = error;
+    s->fired = false;
+    protocol_unlock(&s->lock);
+    return 0;
+}
+
+bool blkdebug_fired(BlockDriverState *bs)
+{
+    BDRVBlkdebugState *s;
+    bool fired;
+
+    bs = blkdebug_find_node(bs);
+    if (!bs) {
+        return false;
+    }
+    s = bs->opaque;
+    protocol_lock(&s->lock);
+    fired = s->fired;
+    protocol_unlock(&s->lock);
+    return fired;
 }
 
 /* ---- The table ---- */

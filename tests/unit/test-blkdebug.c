@@ -5,8 +5,8 @@
  * The tests announce the events themselves, in the place of a format.
  */
 #include "qemu/osdep.h"
+#include "block/blkdebug.h"
 #include "block/block-backend.h"
-#include "block/block-driver.h"
 
 static BlockGraph *graph;
 static uint8_t buf[4096];
@@ -196,6 +196,41 @@ static void test_states(void)
     blk_unref(blk);
 }
 
+/* ---- The nth request ---- */
+
+static void test_arm_nth(void)
+{
+    BlockBackend *blk = open_with("", &error_abort);
+
+    g_assert_false(blkdebug_fired(blk_bs(blk)));
+    g_assert_cmpint(blkdebug_arm(blk_bs(blk), 3, EIO), ==, 0);
+    g_assert_cmpint(read_at(blk, 0, 512), ==, 0);
+    g_assert_cmpint(write_at(blk, 0, 512), ==, 0);
+    g_assert_false(blkdebug_fired(blk_bs(blk)));
+    g_assert_cmpint(blk_flush(blk), ==, -EIO);
+    g_assert_true(blkdebug_fired(blk_bs(blk)));
+    g_assert_cmpint(read_at(blk, 0, 512), ==, 0);
+    g_assert_true(blkdebug_fired(blk_bs(blk)));
+
+    blkdebug_arm(blk_bs(blk), 1, ENOSPC);
+    g_assert_false(blkdebug_fired(blk_bs(blk)));
+    blkdebug_arm(blk_bs(blk), 0, 0);
+    g_assert_cmpint(write_at(blk, 0, 512), ==, 0);
+    g_assert_false(blkdebug_fired(blk_bs(blk)));
+    blk_unref(blk);
+}
+
+static void test_arm_without_blkdebug(void)
+{
+    json_t *o = json_pack("{s:s}", "driver", "null-co");
+    BlockBackend *blk = blk_new_open(graph, NULL, NULL, o, BDRV_O_RDWR,
+                                     &error_abort);
+
+    g_assert_cmpint(blkdebug_arm(blk_bs(blk), 1, EIO), ==, -ENOTSUP);
+    g_assert_false(blkdebug_fired(blk_bs(blk)));
+    blk_unref(blk);
+}
+
 /* ---- Requests always go to a worker ---- */
 
 static int n_done;
@@ -361,6 +396,9 @@ int main(int argc, char **argv)
     g_test_add_func("/blkdebug/inject/by-type", test_inject_by_type);
     g_test_add_func("/blkdebug/inject/block-status", test_inject_block_status);
     g_test_add_func("/blkdebug/inject/by-state", test_states);
+    g_test_add_func("/blkdebug/arm/nth", test_arm_nth);
+    g_test_add_func("/blkdebug/arm/without-blkdebug",
+                    test_arm_without_blkdebug);
     g_test_add_func("/blkdebug/requests/never-fast", test_never_fast);
     g_test_add_func("/blkdebug/limits/set", test_limits);
     g_test_add_func("/blkdebug/limits/refused", test_limits_refused);
