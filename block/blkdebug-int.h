@@ -65,6 +65,8 @@ typedef struct BDRVBlkdebugState {
     int state GUARDED_BY(protocol_class);
     List rules[BLKDEBUG_EVENTS] GUARDED_BY(protocol_class);
     List active GUARDED_BY(protocol_class);      /* rules that inject errors */
+    List suspended GUARDED_BY(protocol_class);   /* SuspendedTag */
+    QemuCond suspended_cond;       /* one was added */
     int countdown GUARDED_BY(protocol_class);    /* to failing; 0: not armed */
     int armed_error GUARDED_BY(protocol_class);
     bool fired GUARDED_BY(protocol_class);
@@ -80,5 +82,21 @@ void blkdebug_rule_free(BlkdebugRule *rule);
  */
 bool blkdebug_read_rules(List rules[BLKDEBUG_EVENTS], const char *filename,
                          json_t *options, Error **errp);
+
+/* The first blkdebug at @bs or below by primary children; NULL: none. */
+BlockDriverState *blkdebug_find_node(BlockDriverState *bs);
+
+/* ---- blkdebug-break.c ---- */
+
+/* The calling request has reached @event: sleep at its break points, without
+ * the lock. */
+void blkdebug_suspend_locked(BDRVBlkdebugState *s, int event)
+    REQUIRES(protocol_class);
+/* As those of blkdebug.h, for a blkdebug node. */
+int blkdebug_node_break(BlockDriverState *bs, const char *event,
+                        const char *tag);
+int blkdebug_node_resume(BlockDriverState *bs, const char *tag);
+int blkdebug_node_remove_break(BlockDriverState *bs, const char *tag);
+bool blkdebug_node_is_suspended(BlockDriverState *bs, const char *tag);
 
 #endif

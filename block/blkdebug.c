@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * blkdebug: a filter that fails requests on purpose.
+ * blkdebug: a filter that fails and delays requests on purpose.
  *
  * Rules are bound to *events*: points in the code of formats and of the block
  * layer that announce themselves with bdrv_debug_event().  When an event comes,
@@ -8,7 +8,8 @@
  *
  *   - make errors active: from then on, requests that reach this node and match
  *     fail (until an event makes other errors active, or once);
- *   - change the state, after all rules of the event have been looked at.
+ *   - change the state, after all rules of the event have been looked at;
+ *   - suspend the request that caused the event, until somebody resumes it.
  *
  * Besides, tests arm a counter: "let the nth request fail".
  *
@@ -16,7 +17,8 @@
  * announce events with their own lock held.
  *
  * There is neither map_nowait nor submit: every request through this node goes
- * to a worker, so that the path is the same whether a rule is active or not.
+ * to a worker, so that it can be suspended, and so that the path is the same
+ * whether a rule is active or not.
  */
 #include "qemu/osdep.h"
 #include "qemu/cutils.h"
@@ -75,6 +77,7 @@ static void blkdebug_debug_event(BlockDriverState *bs, const char *name)
     protocol_lock(&s->lock);
     activate_locked(s, event);
     change_state_locked(s, event);
+    blkdebug_suspend_locked(s, event);
     protocol_unlock(&s->lock);
 }
 
@@ -168,7 +171,9 @@ static void free_rules(BDRVBlkdebugState *s) NO_TSA
 static void init_state(BDRVBlkdebugState *s) NO_TSA
 {
     protocol_init(&s->lock);
+    qemu_cond_init(&s->suspended_cond);
     list_init(&s->active);
+    list_init(&s->suspended);
     for (int i = 0; i < BLKDEBUG_EVENTS; i++) {
         list_init(&s->rules[i]);
     }
@@ -178,6 +183,7 @@ static void init_state(BDRVBlkdebugState *s) NO_TSA
 static void destroy_state(BDRVBlkdebugState *s)
 {
     free_rules(s);
+    qemu_cond_destroy(&s->suspended_cond);
     protocol_destroy(&s->lock);
 }
 
@@ -426,15 +432,6 @@ static bool blkdebug_truncate(BlockDriverState *bs, int64_t offset, bool exact,
 
 /* ---- Fail the nth request ---- */
 
-/* The first blkdebug at @bs or below. */
-static BlockDriverState *blkdebug_find_node(BlockDriverState *bs)
-{
-    while (bs && bs->drv->debug_event != blkdebug_debug_event) {
-        bs = bdrv_primary_bs(bs);
-    }
-    return bs;
-}
-
 int blkdebug_arm(BlockDriverState *bs, int n, int error)
 {
     BDRVBlkdebugState *s;
@@ -495,4 +492,8 @@ BlockDriver bdrv_blkdebug = {
                             BDRV_REQ_NO_FALLBACK,
 
     .debug_event = blkdebug_debug_event,
+    .debug_breakpoint = blkdebug_node_break,
+    .debug_remove_breakpoint = blkdebug_node_remove_break,
+    .debug_resume = blkdebug_node_resume,
+    .debug_is_suspended = blkdebug_node_is_suspended,
 };

@@ -5,8 +5,12 @@
  * The tests announce the events themselves, in the place of a format.
  */
 #include "qemu/osdep.h"
+#include "qemu/atomic.h"
+#include "qemu/thread.h"
 #include "block/blkdebug.h"
 #include "block/block-backend.h"
+
+#define TIMEOUT_NS (10 * INT64_C(1000000000))
 
 static BlockGraph *graph;
 static uint8_t buf[4096];
@@ -231,6 +235,100 @@ static void test_arm_without_blkdebug(void)
     blk_unref(blk);
 }
 
+/* ---- Break points ---- */
+
+typedef struct Requester {
+    QemuThread thread;
+    BlockBackend *blk;
+    const char *event;
+    int done;                  /* atomic */
+} Requester;
+
+static void *request(void *opaque)
+{
+    Requester *r = opaque;
+
+    event(r->blk, r->event);
+    qatomic_set(&r->done, 1);
+    return NULL;
+}
+
+static void start_request(Requester *r, BlockBackend *blk, const char *name)
+{
+    *r = (Requester){ .blk = blk, .event = name };
+    g_assert_cmpint(qemu_thread_create(&r->thread, "request", request, r), ==,
+                    0);
+}
+
+static void test_break_and_resume(void)
+{
+    BlockBackend *blk = open_with("", &error_abort);
+    BlockDriverState *bs = blk_bs(blk);
+    Requester r;
+
+    g_assert_cmpint(blkdebug_break(bs, "read_aio", "A"), ==, 0);
+    g_assert_false(blkdebug_is_suspended(bs, "A"));
+    start_request(&r, blk, "read_aio");
+    g_assert_cmpint(blkdebug_wait_suspended(bs, "A", TIMEOUT_NS), ==, 0);
+    g_assert_true(blkdebug_is_suspended(bs, "A"));
+    g_assert_false(qatomic_read(&r.done));
+    event(blk, "read_aio");                     /* a break point holds one */
+    g_assert_cmpint(blkdebug_resume(bs, "B"), ==, -ENOENT);
+    g_assert_cmpint(blkdebug_resume(bs, "A"), ==, 0);
+    qemu_thread_join(&r.thread);
+    g_assert_cmpint(blkdebug_resume(bs, "A"), ==, -ENOENT);
+    blk_unref(blk);
+}
+
+/* A request that reaches two break points waits for both. */
+static void test_break_twice(void)
+{
+    BlockBackend *blk = open_with("", &error_abort);
+    BlockDriverState *bs = blk_bs(blk);
+    Requester r;
+
+    blkdebug_break(bs, "write_aio", "A");
+    blkdebug_break(bs, "write_aio", "B");
+    start_request(&r, blk, "write_aio");
+    g_assert_cmpint(blkdebug_wait_suspended(bs, "B", TIMEOUT_NS), ==, 0);
+    g_assert_cmpint(blkdebug_resume(bs, "A"), ==, 0);
+    g_assert_true(blkdebug_is_suspended(bs, "B"));
+    g_assert_false(qatomic_read(&r.done));
+    g_assert_cmpint(blkdebug_resume(bs, "B"), ==, 0);
+    qemu_thread_join(&r.thread);
+    blk_unref(blk);
+}
+
+static void test_break_removed(void)
+{
+    BlockBackend *blk = open_with("", &error_abort);
+    BlockDriverState *bs = blk_bs(blk);
+    Requester r;
+
+    g_assert_cmpint(blkdebug_break(bs, "nope", "A"), ==, -ENOENT);
+    blkdebug_break(bs, "read_aio", "A");
+    g_assert_cmpint(blkdebug_remove_break(bs, "A"), ==, 0);
+    g_assert_cmpint(blkdebug_remove_break(bs, "A"), ==, -ENOENT);
+    event(blk, "read_aio");                     /* nothing stops it */
+
+    blkdebug_break(bs, "read_aio", "B");
+    start_request(&r, blk, "read_aio");
+    g_assert_cmpint(blkdebug_wait_suspended(bs, "B", TIMEOUT_NS), ==, 0);
+    g_assert_cmpint(blkdebug_remove_break(bs, "B"), ==, 0);
+    qemu_thread_join(&r.thread);
+    blk_unref(blk);
+}
+
+static void test_break_wait_times_out(void)
+{
+    BlockBackend *blk = open_with("", &error_abort);
+
+    blkdebug_break(blk_bs(blk), "read_aio", "A");
+    g_assert_cmpint(blkdebug_wait_suspended(blk_bs(blk), "A", 1000000), ==,
+                    -ETIMEDOUT);
+    blk_unref(blk);
+}
+
 /* ---- Requests always go to a worker ---- */
 
 static int n_done;
@@ -399,6 +497,11 @@ int main(int argc, char **argv)
     g_test_add_func("/blkdebug/arm/nth", test_arm_nth);
     g_test_add_func("/blkdebug/arm/without-blkdebug",
                     test_arm_without_blkdebug);
+    g_test_add_func("/blkdebug/break/resume", test_break_and_resume);
+    g_test_add_func("/blkdebug/break/twice", test_break_twice);
+    g_test_add_func("/blkdebug/break/removed", test_break_removed);
+    g_test_add_func("/blkdebug/break/wait-times-out",
+                    test_break_wait_times_out);
     g_test_add_func("/blkdebug/requests/never-fast", test_never_fast);
     g_test_add_func("/blkdebug/limits/set", test_limits);
     g_test_add_func("/blkdebug/limits/refused", test_limits_refused);
