@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The parts of qemu-storage-daemon.
+ *
+ * All of them run in the main thread, which is the graph's control thread and
+ * runs an AioContext of its own; the guests' requests run in iothreads.
+ */
+#ifndef STORAGE_DAEMON_H
+#define STORAGE_DAEMON_H
+
+#include "block/block-backend.h"
+
+typedef struct Daemon {
+    AioContext *ctx;             /* of the main thread */
+    bool stop;                   /* leave the main loop */
+} Daemon;
+
+/* ---- signals.c ---- */
+
+/*
+ * From now on SIGTERM, SIGINT and SIGHUP set @d->stop.  Call before any thread
+ * starts, so that they all have these signals blocked.
+ */
+bool daemon_set_up_signals(Daemon *d, Error **errp);
+void daemon_clean_up_signals(Daemon *d);
+
+#endif

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * qemu-storage-daemon: block nodes without a machine.
+ *
+ * Options take effect in the order in which they are given, so that each may
+ * use what earlier ones made; the first that fails ends the program.  Then the
+ * main thread waits for a signal.
+ */
+#include "qemu/osdep.h"
+#include <getopt.h>
+#include "daemon.h"
+#include "qemu/trace.h"
+
+typedef enum LongOption {
+    OPT_CHARDEV = 256,
+    OPT_MONITOR,
+    OPT_NBD_SERVER,
+} LongOption;
+
+static const struct option long_options[] = {
+    { "chardev", required_argument, NULL, OPT_CHARDEV },
+    { "help", no_argument, NULL, 'h' },
+    { "monitor", required_argument, NULL, OPT_MONITOR },
+    { "nbd-server", required_argument, NULL, OPT_NBD_SERVER },
+    { "trace", required_argument, NULL, 'T' },
+    { "version", no_argument, NULL, 'V' },
+    { NULL }
+};
+
+/* "-": words that are no options come in their place, as option 1. */
+static const char short_options[] = "-hT:V";
+
+static void print_help(void)
+{
+    printf("Usage: %s [options]\n"
+"QEMU storage daemon\n"
+"\n"
+"  -h, --help             display this help and exit\n"
+QEMU_TRACE_HELP
+"  -V, --version          output version information and exit\n"
+"\n"
+"Signals: SIGTERM, SIGINT, SIGHUP end the daemon.\n",
+           error_get_progname());
+}
+
+static bool refuse_option(const char *what, Error **errp)
+{
+    error_setg(errp, "%s are not supported", what);
+    return false;
+}
+
+/* One option, in its turn. */
+static bool handle_option(Daemon *d, int c, const char *arg, Error **errp)
+{
+    switch (c) {
+    case OPT_CHARDEV:
+        return refuse_option("Character devices", errp);
+    case OPT_MONITOR:
+        return refuse_option("QMP monitors", errp);
+    case OPT_NBD_SERVER:
+        return refuse_option("NBD servers", errp);
+    case 'T':
+        return trace_opt_parse(arg, errp);
+    default:
+        return true;
+    }
+}
+
+static const char *option_name(int c)
+{
+    for (int i = 0; long_options[i].name; i++) {
+        if (long_options[i].val == c) {
+            return long_options[i].name;
+        }
+    }
+    g_assert_not_reached();
+}
+
+static bool handle_options(Daemon *d, int argc, char **argv, Error **errp)
+{
+    ERRP_GUARD();
+    int c;
+
+    while ((c = getopt_long(argc, argv, short_options, long_options,
+                            NULL)) != -1) {
+        if (c == 'h') {
+            print_help();
+            exit(0);
+        } else if (c == 'V') {
+            printf("qemu-storage-daemon version %s\n", PROGRAM_VERSION);
+            exit(0);
+        } else if (c == '?') {
+            exit(1);
+        } else if (c == 1) {
+            error_setg(errp, "%s: Unexpected argument", optarg);
+            return false;
+        } else if (!handle_option(d, c, optarg, errp)) {
+            error_prepend(errp, "--%s %s: ", option_name(c), optarg);
+            return false;
+        }
+    }
+    return true;
+}
+
+static void set_up(Daemon *d)
+{
+    d->ctx = aio_context_new(&error_fatal);
+    aio_context_enter(d->ctx);
+    daemon_set_up_signals(d, &error_fatal);
+}
+
+static void tear_down(Daemon *d)
+{
+    daemon_clean_up_signals(d);
+    aio_context_leave(d->ctx);
+    aio_context_unref(d->ctx);
+}
+
+int main(int argc, char **argv)
+{
+    Daemon d = { 0 };
+    Error *err = NULL;
+
+    error_init(argv[0]);
+    set_up(&d);
+    if (!handle_options(&d, argc, argv, &err)) {
+        error_report_err(err);
+        tear_down(&d);
+        return 1;
+    }
+    while (!d.stop) {
+        aio_poll(d.ctx, true);
+    }
+    tear_down(&d);
+    return 0;
+}
