@@ -24,4 +24,18 @@ typedef struct Daemon {
 bool daemon_set_up_signals(Daemon *d, Error **errp);
 void daemon_clean_up_signals(Daemon *d);
 
+/* ---- background.c: --daemonize and --pidfile ---- */
+
+/*
+ * Fork.  Returns in the child; the parent waits for daemon_started(), and exits
+ * with 0 then, or as the child does if that ends before.  Call before any
+ * thread starts.
+ */
+bool daemon_go_background(Error **errp);
+/* Everything is set up: let a waiting parent go, leave its terminal. */
+bool daemon_started(Error **errp);
+/* Create @path, locked against a second daemon, with our process id in it. */
+bool daemon_write_pid_file(const char *path, Error **errp);
+void daemon_remove_pid_file(void);
+
 #endif

@@ -13,15 +13,19 @@
 
 typedef enum LongOption {
     OPT_CHARDEV = 256,
+    OPT_DAEMONIZE,
     OPT_MONITOR,
     OPT_NBD_SERVER,
+    OPT_PIDFILE,
 } LongOption;
 
 static const struct option long_options[] = {
     { "chardev", required_argument, NULL, OPT_CHARDEV },
+    { "daemonize", no_argument, NULL, OPT_DAEMONIZE },
     { "help", no_argument, NULL, 'h' },
     { "monitor", required_argument, NULL, OPT_MONITOR },
     { "nbd-server", required_argument, NULL, OPT_NBD_SERVER },
+    { "pidfile", required_argument, NULL, OPT_PIDFILE },
     { "trace", required_argument, NULL, 'T' },
     { "version", no_argument, NULL, 'V' },
     { NULL }
@@ -39,8 +43,37 @@ static void print_help(void)
 QEMU_TRACE_HELP
 "  -V, --version          output version information and exit\n"
 "\n"
+"  --daemonize            go into the background once startup is complete\n"
+"\n"
+"  --pidfile <path>       write process ID to a file after startup\n"
+"\n"
 "Signals: SIGTERM, SIGINT, SIGHUP end the daemon.\n",
            error_get_progname());
+}
+
+/* What is the same for all programs of one daemon's command line. */
+typedef struct Settings {
+    bool daemonize;
+    const char *pid_file;
+} Settings;
+
+/* --daemonize has to come before everything, wherever it is written; what is
+ * wrong with the others is reported when it is their turn. */
+static void find_settings(int argc, char **argv, Settings *settings)
+{
+    int c;
+
+    opterr = 0;
+    while ((c = getopt_long(argc, argv, short_options, long_options,
+                            NULL)) != -1) {
+        if (c == OPT_DAEMONIZE) {
+            settings->daemonize = true;
+        } else if (c == OPT_PIDFILE) {
+            settings->pid_file = optarg;
+        }
+    }
+    opterr = 1;
+    optind = 0;
 }
 
 static bool refuse_option(const char *what, Error **errp)
@@ -102,8 +135,11 @@ static bool handle_options(Daemon *d, int argc, char **argv, Error **errp)
     return true;
 }
 
-static void set_up(Daemon *d)
+static void set_up(Daemon *d, const Settings *settings)
 {
+    if (settings->daemonize) {
+        daemon_go_background(&error_fatal);
+    }
     d->ctx = aio_context_new(&error_fatal);
     aio_context_enter(d->ctx);
     daemon_set_up_signals(d, &error_fatal);
@@ -114,16 +150,22 @@ static void tear_down(Daemon *d)
     daemon_clean_up_signals(d);
     aio_context_leave(d->ctx);
     aio_context_unref(d->ctx);
+    daemon_remove_pid_file();
 }
 
 int main(int argc, char **argv)
 {
+    Settings settings = { 0 };
     Daemon d = { 0 };
     Error *err = NULL;
 
     error_init(argv[0]);
-    set_up(&d);
-    if (!handle_options(&d, argc, argv, &err)) {
+    find_settings(argc, argv, &settings);
+    set_up(&d, &settings);
+    if (!handle_options(&d, argc, argv, &err) ||
+        (settings.pid_file &&
+         !daemon_write_pid_file(settings.pid_file, &err)) ||
+        !daemon_started(&err)) {
         error_report_err(err);
         tear_down(&d);
         return 1;
