@@ -12,8 +12,21 @@
 
 typedef struct Daemon {
     AioContext *ctx;             /* of the main thread */
+    BlockGraph *graph;
+    GPtrArray *nodes;            /* of BlockDriverState *, a reference each */
     bool stop;                   /* leave the main loop */
 } Daemon;
+
+/* ---- nodes.c: --blockdev and --x-drive ---- */
+
+bool daemon_add_blockdev(Daemon *d, const char *arg, Error **errp);
+/*
+ * Our launcher's: as --blockdev, but @arg may have a "filename", which may be
+ * in any syntax that a tool takes, and need not have a "driver".
+ */
+bool daemon_add_drive(Daemon *d, const char *arg, Error **errp);
+/* The latest first, since later nodes stand on earlier ones. */
+void daemon_free_nodes(Daemon *d);
 
 /* ---- signals.c ---- */
 

@@ -4,7 +4,7 @@
  *
  * Options take effect in the order in which they are given, so that each may
  * use what earlier ones made; the first that fails ends the program.  Then the
- * main thread waits for a signal.
+ * main thread waits for a signal.  It goes back in the opposite order.
  */
 #include "qemu/osdep.h"
 #include <getopt.h>
@@ -12,14 +12,17 @@
 #include "qemu/trace.h"
 
 typedef enum LongOption {
-    OPT_CHARDEV = 256,
+    OPT_BLOCKDEV = 256,
+    OPT_CHARDEV,
     OPT_DAEMONIZE,
     OPT_MONITOR,
     OPT_NBD_SERVER,
     OPT_PIDFILE,
+    OPT_X_DRIVE,
 } LongOption;
 
 static const struct option long_options[] = {
+    { "blockdev", required_argument, NULL, OPT_BLOCKDEV },
     { "chardev", required_argument, NULL, OPT_CHARDEV },
     { "daemonize", no_argument, NULL, OPT_DAEMONIZE },
     { "help", no_argument, NULL, 'h' },
@@ -28,6 +31,7 @@ static const struct option long_options[] = {
     { "pidfile", required_argument, NULL, OPT_PIDFILE },
     { "trace", required_argument, NULL, 'T' },
     { "version", no_argument, NULL, 'V' },
+    { "x-drive", required_argument, NULL, OPT_X_DRIVE },
     { NULL }
 };
 
@@ -42,6 +46,13 @@ static void print_help(void)
 "  -h, --help             display this help and exit\n"
 QEMU_TRACE_HELP
 "  -V, --version          output version information and exit\n"
+"\n"
+"  --blockdev [driver=]<driver>[,node-name=<N>][,discard=ignore|unmap]\n"
+"             [,cache.direct=on|off][,cache.no-flush=on|off]\n"
+"             [,read-only=on|off][,auto-read-only=on|off]\n"
+"             [,force-share=on|off][,detect-zeroes=on|off|unmap]\n"
+"             [,driver specific parameters...]\n"
+"                         open a block node\n"
 "\n"
 "  --daemonize            go into the background once startup is complete\n"
 "\n"
@@ -86,6 +97,10 @@ static bool refuse_option(const char *what, Error **errp)
 static bool handle_option(Daemon *d, int c, const char *arg, Error **errp)
 {
     switch (c) {
+    case OPT_BLOCKDEV:
+        return daemon_add_blockdev(d, arg, errp);
+    case OPT_X_DRIVE:
+        return daemon_add_drive(d, arg, errp);
     case OPT_CHARDEV:
         return refuse_option("Character devices", errp);
     case OPT_MONITOR:
@@ -143,10 +158,14 @@ static void set_up(Daemon *d, const Settings *settings)
     d->ctx = aio_context_new(&error_fatal);
     aio_context_enter(d->ctx);
     daemon_set_up_signals(d, &error_fatal);
+    d->graph = block_graph_new();
+    d->nodes = g_ptr_array_new();
 }
 
 static void tear_down(Daemon *d)
 {
+    daemon_free_nodes(d);
+    block_graph_free(d->graph);
     daemon_clean_up_signals(d);
     aio_context_leave(d->ctx);
     aio_context_unref(d->ctx);
