@@ -12,10 +12,19 @@
 
 typedef struct Daemon {
     AioContext *ctx;             /* of the main thread */
+    GPtrArray *objects;          /* of DaemonObject *, in order (objects.c) */
     BlockGraph *graph;
     GPtrArray *nodes;            /* of BlockDriverState *, a reference each */
     bool stop;                   /* leave the main loop */
 } Daemon;
+
+/* ---- objects.c: --object ---- */
+
+/* Create the object that @arg describes, or print the help it asks for and
+ * exit. */
+bool daemon_add_object(Daemon *d, const char *arg, Error **errp);
+/* Nothing uses them any more. */
+void daemon_free_objects(Daemon *d);
 
 /* ---- nodes.c: --blockdev and --x-drive ---- */
 

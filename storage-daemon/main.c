@@ -4,7 +4,8 @@
  *
  * Options take effect in the order in which they are given, so that each may
  * use what earlier ones made; the first that fails ends the program.  Then the
- * main thread waits for a signal.  It goes back in the opposite order.
+ * main thread waits for a signal.  It goes back in the opposite order: nodes,
+ * iothreads.
  */
 #include "qemu/osdep.h"
 #include <getopt.h>
@@ -17,6 +18,7 @@ typedef enum LongOption {
     OPT_DAEMONIZE,
     OPT_MONITOR,
     OPT_NBD_SERVER,
+    OPT_OBJECT,
     OPT_PIDFILE,
     OPT_X_DRIVE,
 } LongOption;
@@ -28,6 +30,7 @@ static const struct option long_options[] = {
     { "help", no_argument, NULL, 'h' },
     { "monitor", required_argument, NULL, OPT_MONITOR },
     { "nbd-server", required_argument, NULL, OPT_NBD_SERVER },
+    { "object", required_argument, NULL, OPT_OBJECT },
     { "pidfile", required_argument, NULL, OPT_PIDFILE },
     { "trace", required_argument, NULL, 'T' },
     { "version", no_argument, NULL, 'V' },
@@ -55,6 +58,11 @@ QEMU_TRACE_HELP
 "                         open a block node\n"
 "\n"
 "  --daemonize            go into the background once startup is complete\n"
+"\n"
+"  --object help          list object types that can be added\n"
+"  --object <type>,help   list properties for the given object type\n"
+"  --object <type>[,<property>=<value>...]\n"
+"                         create an object; 'id' must be set\n"
 "\n"
 "  --pidfile <path>       write process ID to a file after startup\n"
 "\n"
@@ -101,6 +109,8 @@ static bool handle_option(Daemon *d, int c, const char *arg, Error **errp)
         return daemon_add_blockdev(d, arg, errp);
     case OPT_X_DRIVE:
         return daemon_add_drive(d, arg, errp);
+    case OPT_OBJECT:
+        return daemon_add_object(d, arg, errp);
     case OPT_CHARDEV:
         return refuse_option("Character devices", errp);
     case OPT_MONITOR:
@@ -158,6 +168,7 @@ static void set_up(Daemon *d, const Settings *settings)
     d->ctx = aio_context_new(&error_fatal);
     aio_context_enter(d->ctx);
     daemon_set_up_signals(d, &error_fatal);
+    d->objects = g_ptr_array_new();
     d->graph = block_graph_new();
     d->nodes = g_ptr_array_new();
 }
@@ -166,6 +177,7 @@ static void tear_down(Daemon *d)
 {
     daemon_free_nodes(d);
     block_graph_free(d->graph);
+    daemon_free_objects(d);
     daemon_clean_up_signals(d);
     aio_context_leave(d->ctx);
     aio_context_unref(d->ctx);
