@@ -225,3 +225,52 @@ bool guest_memory_is_broken(const GuestMemory *mem)
     return false;
 }
 
+/* ---- Addresses ---- */
+
+const GuestRegion *guest_memory_find(const GuestMemory *mem, uint64_t gpa)
+{
+    int lo = 0, hi = mem->n;
+
+    while (lo < hi) {
+        int mid = (lo + hi) / 2;
+        const GuestRegion *r = &mem->regions[mid];
+
+        if (gpa < r->gpa) {
+            hi = mid;
+        } else if (gpa - r->gpa >= r->size) {
+            lo = mid + 1;
+        } else {
+            return r;
+        }
+    }
+    return NULL;
+}
+
+void *guest_memory_from_user(const GuestMemory *mem, uint64_t uva,
+                             uint64_t len)
+{
+    for (int i = 0; i < mem->n; i++) {
+        const GuestRegion *r = &mem->regions[i];
+        uint64_t offset = uva - r->uva;
+
+        if (offset < r->size && len <= r->size - offset) {
+            return r->host + offset;
+        }
+    }
+    return NULL;
+}
+
+bool guest_memory_to_guest(const GuestMemory *mem, const void *host,
+                           uint64_t *gpa)
+{
+    for (int i = 0; i < mem->n; i++) {
+        const GuestRegion *r = &mem->regions[i];
+        uint64_t offset = (uintptr_t)host - (uintptr_t)r->host;
+
+        if (offset < r->size) {
+            *gpa = r->gpa + offset;
+            return true;
+        }
+    }
+    return false;
+}
