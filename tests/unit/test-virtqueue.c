@@ -189,6 +189,75 @@ static void test_full(Fixture *f, const void *arg)
     g_assert_cmpint(*(char *)vufe_mem_ptr(&f->mem, f->data, 1), ==, 0);
 }
 
+/* The longest chain that Linux makes on a short queue. */
+static void test_long_indirect(Fixture *f, const void *arg)
+{
+    g_autofree VirtQueueElement *elem = new_elem(f);
+
+    add_chain(f, 1, 127, true, 1);
+    vufe_ring_publish(&f->ring);
+    g_assert_cmpint(virtqueue_pop(&f->vq, elem), ==, 1);
+    g_assert_cmpuint(elem->in_num, ==, 127);
+    g_assert_true(elem->iov == f->big);
+    g_assert_cmpuint(elem->in_bytes, ==, 127 * 512);
+    g_assert_true((char *)elem->iov[127].iov_base ==
+                  (char *)elem->iov[0].iov_base + 127 * 512);
+}
+
+/* Kicks and interrupts: both only when they were asked for. */
+static void test_notification(Fixture *f, const void *arg)
+{
+    g_autofree VirtQueueElement *elem = new_elem(f);
+
+    for (intptr_t lap = 1; lap < 200; lap++) {
+        bool quiet = lap % 2;
+
+        vufe_ring_set_call(&f->ring, !quiet);
+        g_assert_false(virtqueue_enable_notification(&f->vq));
+        add_chain(f, 1, 1, false, lap);
+        g_assert_true(vufe_ring_kick(&f->ring));
+        virtqueue_disable_notification(&f->vq);
+        g_assert_cmpint(virtqueue_pop(&f->vq, elem), ==, 1);
+        virtqueue_push(&f->vq, elem, 0);
+        if (!quiet) {
+            g_assert_true(virtqueue_flush(&f->vq));
+        } else if (!f->ring.has_event_idx || f->vq.packed) {
+            g_assert_false(virtqueue_flush(&f->vq));
+        } else {
+            virtqueue_flush(&f->vq);    /* a hint only, says the library */
+        }
+        expect_used(f, lap, 0);
+
+        add_chain(f, 1, 1, false, lap);
+        g_assert_false(vufe_ring_kick(&f->ring));
+        /* Not kicked, so asking for kicks has to say that it is there. */
+        g_assert_true(virtqueue_enable_notification(&f->vq));
+        g_assert_cmpint(virtqueue_pop(&f->vq, elem), ==, 1);
+        virtqueue_push(&f->vq, elem, 0);
+        virtqueue_flush(&f->vq);
+        expect_used(f, lap, 0);
+    }
+}
+
+static void test_stop_and_go_on(Fixture *f, const void *arg)
+{
+    VirtQueueConfig config = make_config(f);
+    g_autofree VirtQueueElement *elem = new_elem(f);
+
+    for (intptr_t lap = 1; lap < 100; lap++) {
+        add_chain(f, 1, lap % 4, false, lap);
+        vufe_ring_publish(&f->ring);
+        g_assert_cmpint(virtqueue_pop(&f->vq, elem), ==, 1);
+        virtqueue_push(&f->vq, elem, 0);
+        virtqueue_flush(&f->vq);
+        expect_used(f, lap, 0);
+        config.base = virtqueue_teardown(&f->vq);
+        g_assert_true(virtqueue_is_idle(&f->vq));
+        g_assert_cmpuint(config.base, ==, vufe_ring_device_base(&f->ring));
+        g_assert_true(virtqueue_setup(&f->vq, &config, &error_abort));
+    }
+}
+
 static void add_test(const char *name, int how,
                      void (*fn)(Fixture *f, const void *arg))
 {
@@ -211,8 +280,11 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     for (int how = 0; how < 4; how++) {
         add_test("run/laps", how, test_laps);
+        add_test("notify/only-when-asked", how, test_notification);
     }
     add_both("run/full-ring", test_full);
+    add_both("run/long-indirect", test_long_indirect);
+    add_both("run/stop-and-go-on", test_stop_and_go_on);
     return g_test_run();
 }
 
