@@ -272,6 +272,339 @@ static void test_config(Fixture *f, const void *arg)
                         VUFE_BIT(VIRTIO_BLK_F_DISCARD)), ==, !v->read_only);
 }
 
+static void test_write_cache(Fixture *f, const void *arg)
+{
+    const uint32_t wce = offsetof(struct virtio_blk_config, wce);
+    uint8_t off = 0, got = 9;
+
+    g_assert_cmpint(vufe_set_config(f->fe, wce, &off, 1, 0), ==, 0);
+    g_assert_false(blk_enable_write_cache(f->server->blk));
+    g_assert_cmpint(vufe_get_config(f->fe, wce, &got, 1), ==, 0);
+    g_assert_cmpuint(got, ==, 0);
+    /* nothing else can be written */
+    g_assert_cmpint(vufe_set_config(f->fe, 0, &off, 1, 0), !=, 0);
+    g_assert_cmpint(vufe_set_config(f->fe, wce - 1, &off, 1, 0), !=, 0);
+}
+
+/* A driver that cannot flush gets write-through. */
+static void test_no_flush(Fixture *f, const void *arg)
+{
+    VufeOptions opts = { .features_off = VUFE_BIT(VIRTIO_BLK_F_FLUSH) };
+
+    g_assert_true(blk_enable_write_cache(f->server->blk));
+    vufe_close(f->fe);
+    f->fe = fake_server_connect(f->server, &opts);
+    g_assert_false(blk_enable_write_cache(f->server->blk));
+}
+
+static void test_resize(Fixture *f, const void *arg)
+{
+    struct pollfd pfd = { .fd = f->fe->backend_fd, .events = POLLIN };
+    uint32_t header[3];
+    int64_t size;
+
+    fake_blk_resize(f->server->blk, FAKE_DISK_SIZE / 2);
+    g_assert_cmpint(poll(&pfd, 1, WAIT_MS), ==, 1);
+    g_assert_cmpint(read(pfd.fd, header, sizeof(header)), ==, sizeof(header));
+    g_assert_cmpuint(header[0], ==, 2);     /* CONFIG_CHANGE_MSG */
+    g_assert_cmpuint(header[2], ==, 0);
+    g_assert_cmpint(vufe_blk_get_size(f->fe, &size), ==, 0);
+    g_assert_cmpint(size, ==, FAKE_DISK_SIZE / 2);
+}
+
+/* ---- What a driver gets wrong, and has an answer ---- */
+
+static int rw(Fixture *f, uint32_t type, uint64_t sector, uint32_t len)
+{
+    static char buf[64 * 1024];
+    bool in = type == VIRTIO_BLK_T_IN;
+
+    return vufe_blk_request(f->fe, 0, type, sector, in ? NULL : buf,
+                            in ? 0 : len, in ? buf : NULL, in ? len : 0, NULL);
+}
+
+static void test_range_errors(Fixture *f, const void *arg)
+{
+    const uint32_t types[] = { VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT };
+
+    for (int i = 0; i < 2; i++) {
+        g_assert_cmpint(rw(f, types[i], SECTORS - 1, 512), ==, 0);
+        g_assert_cmpint(rw(f, types[i], SECTORS, 512), ==, 1);
+        g_assert_cmpint(rw(f, types[i], SECTORS - 1, 1024), ==, 1);
+        g_assert_cmpint(rw(f, types[i], UINT64_MAX, 512), ==, 1);
+        g_assert_cmpint(rw(f, types[i], UINT64_MAX / 512 + 1, 512), ==, 1);
+        g_assert_cmpint(rw(f, types[i], 1ULL << 54, 512), ==, 1);
+        g_assert_cmpint(rw(f, types[i], 0, 513), ==, 1);
+        g_assert_cmpint(rw(f, types[i], 0, 0), ==, 1);
+    }
+    g_assert_cmpint(fake_server_stat(f->server, "errors"), ==, 14);
+}
+
+static void test_range_list_errors(Fixture *f, const void *arg)
+{
+    const uint32_t discard = VIRTIO_BLK_T_DISCARD;
+    const uint32_t zeroes = VIRTIO_BLK_T_WRITE_ZEROES;
+
+    g_assert_cmpint(ranges(f, discard, 33, 0, 1, 0), ==, 1);
+    g_assert_cmpint(ranges(f, discard, 1, 0, UINT32_MAX, 0), ==, 1);
+    g_assert_cmpint(ranges(f, zeroes, 1, 0, UINT32_MAX, 0), ==, 1);
+    g_assert_cmpint(ranges(f, discard, 2, SECTORS - 16, 1, 0), ==, 1);
+    g_assert_cmpint(ranges(f, discard, 1, UINT64_MAX, 1, 0), ==, 1);
+    g_assert_cmpint(ranges(f, discard, 0, 0, 1, 0), ==, 1);
+    /* flags: UNSUPP */
+    g_assert_cmpint(ranges(f, discard, 1, 0, 1, 1), ==, 2);
+    g_assert_cmpint(ranges(f, zeroes, 1, 0, 1, 2), ==, 2);
+    /* half a range */
+    g_assert_cmpint(vufe_blk_request(f->fe, 0, discard, 0, "12345678", 8, NULL,
+                                     0, NULL), ==, 1);
+    g_assert_cmpuint(fake_blk_count(f->server->blk, BDRV_REQ_DISCARD), ==, 0);
+}
+
+static void test_unknown_type(Fixture *f, const void *arg)
+{
+    const uint32_t types[] = {
+        VIRTIO_BLK_T_SCSI_CMD, VIRTIO_BLK_T_SCSI_CMD | 1, 3, 5,
+        VIRTIO_BLK_T_SECURE_ERASE, 0x80000000, UINT32_MAX,
+    };
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(types); i++) {
+        g_assert_cmpint(rw(f, types[i], 0, 512), ==, 2);
+    }
+    g_assert_cmpint(rw(f, VIRTIO_BLK_T_IN, 0, 512), ==, 0);
+}
+
+static void test_failing_disk(Fixture *f, const void *arg)
+{
+    const int errors[] = { -EIO, -ENOSPC, -EFAULT, -ECANCELED, -ENOMEDIUM };
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(errors); i++) {
+        fake_blk_set_error(f->server->blk, errors[i]);
+        g_assert_cmpint(rw(f, VIRTIO_BLK_T_IN, 0, 512), ==, 1);
+        g_assert_cmpint(rw(f, VIRTIO_BLK_T_OUT, 0, 512), ==, 1);
+        g_assert_cmpint(vufe_blk_flush(f->fe, 0), ==, 1);
+        g_assert_cmpint(vufe_blk_discard(f->fe, 0, 0, 512), ==, 1);
+    }
+    fake_blk_set_error(f->server->blk, -ENOTSUP);
+    g_assert_cmpint(vufe_blk_discard(f->fe, 0, 0, 512), ==, 2);
+    g_assert_cmpint(vufe_blk_flush(f->fe, 0), ==, 1);
+    fake_blk_set_error(f->server->blk, 0);
+    g_assert_cmpint(rw(f, VIRTIO_BLK_T_OUT, 0, 512), ==, 0);
+}
+
+static void test_read_only(Fixture *f, const void *arg)
+{
+    g_assert_cmpint(rw(f, VIRTIO_BLK_T_IN, 0, 512), ==, 0);
+    g_assert_cmpint(rw(f, VIRTIO_BLK_T_OUT, 0, 512), ==, 1);
+    g_assert_cmpint(vufe_blk_discard(f->fe, 0, 0, 512), ==, 1);
+    g_assert_cmpint(vufe_blk_write_zeroes(f->fe, 0, 0, 512, true), ==, 1);
+    g_assert_cmpuint(fake_blk_count(f->server->blk, BDRV_REQ_WRITE), ==, 0);
+}
+
+static void test_big_blocks(Fixture *f, const void *arg)
+{
+    g_assert_cmpint(rw(f, VIRTIO_BLK_T_OUT, 8, 4096), ==, 0);
+    g_assert_cmpint(rw(f, VIRTIO_BLK_T_OUT, 1, 4096), ==, 1);
+    g_assert_cmpint(rw(f, VIRTIO_BLK_T_OUT, 0, 512), ==, 1);
+    g_assert_cmpint(ranges(f, VIRTIO_BLK_T_DISCARD, 1, 4, 8, 0), ==, 1);
+}
+
+/* ---- What a driver gets wrong, and there is no way to answer ---- */
+
+static void expect_queue_dead(Fixture *f, const VufeBuf *bufs, unsigned n)
+{
+    VufeRing *r = &f->fe->rings[0];
+    struct pollfd pfd = { .fd = r->err_fd, .events = POLLIN };
+    char buf[512];
+    uint8_t status;
+
+    g_assert_cmpint(vufe_ring_add(r, bufs, n, false, f), >=, 0);
+    vufe_ring_kick(r);
+    g_assert_cmpint(poll(&pfd, 1, WAIT_MS), ==, 1);
+    g_assert_false(vufe_ring_has_used(r));
+    if (f->fe->protocol & VUFE_BIT(VUFE_P_STATUS)) {
+        g_assert_cmpint(vufe_get_status(f->fe, &status), ==, 0);
+        g_assert_cmphex(status & 0x40, ==, 0x40);   /* NEEDS_RESET */
+    }
+    /* other queues go on */
+    g_assert_cmpint(vufe_blk_read(f->fe, 1, 0, buf, 512), ==, 0);
+    /* and this one does, when it was set up again */
+    g_assert_cmpint(vufe_stop_ring(f->fe, 0), ==, 0);
+    vufe_ring_reset(r);
+    f->fe->base[0] = f->fe->opts.packed ? 0x80008000 : 0;
+    g_assert_cmpint(vufe_start_ring(f->fe, 0), ==, 0);
+    g_assert_cmpint(vufe_blk_read(f->fe, 0, 0, buf, 512), ==, 0);
+}
+
+static void test_no_status(Fixture *f, const void *arg)
+{
+    struct virtio_blk_outhdr hdr = { .type = VIRTIO_BLK_T_FLUSH };
+    VufeBuf buf = { put(f, &hdr, sizeof(hdr)), sizeof(hdr), false };
+
+    expect_queue_dead(f, &buf, 1);
+}
+
+static void test_short_header(Fixture *f, const void *arg)
+{
+    uint64_t at = put(f, "0123456789abcdef", 16);
+    VufeBuf bufs[] = { { at, 15, false }, { at, 16, true } };
+
+    expect_queue_dead(f, bufs, 2);
+}
+
+static void test_bad_address(Fixture *f, const void *arg)
+{
+    VufeBuf bufs[] = { { 0xdead0000, 16, false }, { 0xdead0000, 1, true } };
+
+    expect_queue_dead(f, bufs, 2);
+}
+
+/* What was read once is not read again: the driver changes header and ranges
+ * while the first of them is under way. */
+static void test_fetched_once(Fixture *f, const void *arg)
+{
+    struct virtio_blk_outhdr hdr = { .type = VIRTIO_BLK_T_WRITE_ZEROES };
+    struct virtio_blk_discard_write_zeroes r[2] = { { 0, 1, 0 }, { 8, 1, 0 } };
+    uint64_t at = put(f, &hdr, sizeof(hdr)), list = put(f, r, sizeof(r));
+    uint64_t status = put(f, "\xff", 1);
+    VufeRing *ring = &f->fe->rings[0];
+    VufeBuf bufs[] = {
+        { at, sizeof(hdr), false }, { list, sizeof(r), false },
+        { status, 1, true },
+    };
+    void *token;
+    uint32_t len;
+
+    set_disk(f, 1, 64 * 1024);
+    fake_blk_hold(f->server->blk, true);
+    g_assert_cmpint(vufe_ring_add(ring, bufs, 3, false, f), >=, 0);
+    vufe_ring_kick(ring);
+    fake_blk_wait_held(f->server->blk, 1);
+    memset(vufe_mem_ptr(&f->fe->mem, at, sizeof(hdr)), 0xff, sizeof(hdr));
+    memset(vufe_mem_ptr(&f->fe->mem, list, sizeof(r)), 0xff, sizeof(r));
+    fake_blk_hold(f->server->blk, false);
+    g_assert_cmpint(vufe_ring_wait(ring, WAIT_MS), ==, 0);
+    g_assert_cmpint(vufe_ring_get_used(ring, &token, &len), ==, 1);
+    g_assert_cmpint(*(char *)vufe_mem_ptr(&f->fe->mem, status, 1), ==, 0);
+    g_assert_cmpint(disk_byte(f, 0), ==, 0);
+    g_assert_cmpint(disk_byte(f, 512), ==, 1);
+    g_assert_cmpint(disk_byte(f, 4096), ==, 0);
+}
+
+/* ---- Draining and stopping ---- */
+
+static void start_read(Fixture *f, unsigned ring)
+{
+    struct virtio_blk_outhdr hdr = { .type = VIRTIO_BLK_T_IN };
+    uint64_t at = put(f, &hdr, sizeof(hdr));
+    uint64_t data = vufe_mem_alloc(&f->fe->mem, 0, 513, 16);
+    VufeBuf bufs[] = { { at, 16, false }, { data, 513, true } };
+
+    g_assert_cmpint(vufe_ring_add(&f->fe->rings[ring], bufs, 2, false, f), >=,
+                    0);
+    vufe_ring_kick(&f->fe->rings[ring]);
+}
+
+static void take_one(Fixture *f, unsigned ring)
+{
+    VufeRing *r = &f->fe->rings[ring];
+    void *token;
+    uint32_t len;
+
+    g_assert_cmpint(vufe_ring_wait(r, WAIT_MS), ==, 0);
+    g_assert_cmpint(vufe_ring_get_used(r, &token, &len), ==, 1);
+}
+
+/* What is kicked during a drain is done after it, and not before. */
+static void test_drain(Fixture *f, const void *arg)
+{
+    unsigned before;
+
+    start_read(f, 0);
+    take_one(f, 0);
+    before = fake_blk_count(f->server->blk, BDRV_REQ_READ);
+    fake_blk_drain_begin(f->server->blk);
+    fake_blk_drain_begin(f->server->blk);
+    start_read(f, 0);
+    start_read(f, 1);
+    fake_blk_drain_end(f->server->blk);
+    /* a ring that starts while drained does not run either */
+    g_assert_cmpint(vufe_stop_ring(f->fe, 1), ==, 0);
+    g_assert_cmpint(vufe_start_ring(f->fe, 1), ==, 0);
+    g_assert_cmpuint(fake_blk_count(f->server->blk, BDRV_REQ_READ), ==,
+                     before);
+    fake_blk_drain_end(f->server->blk);
+    take_one(f, 0);
+    take_one(f, 1);
+    g_assert_cmpuint(fake_blk_count(f->server->blk, BDRV_REQ_READ), ==,
+                     before + 2);
+}
+
+static void *release_later(void *opaque)
+{
+    FakeServer *server = opaque;
+
+    fake_blk_wait_held(server->blk, 3);
+    fake_blk_hold(server->blk, false);
+    return NULL;
+}
+
+/* GET_VRING_BASE is answered when all that was popped is done. */
+static void test_stop_waits(Fixture *f, const void *arg)
+{
+    QemuThread thread;
+
+    fake_blk_hold(f->server->blk, true);
+    start_read(f, 0);
+    start_read(f, 0);
+    fake_blk_wait_held(f->server->blk, 2);
+    start_read(f, 1);
+    qemu_thread_create(&thread, "release", release_later, f->server);
+    g_assert_cmpint(vufe_stop_ring(f->fe, 0), ==, 0);
+    g_assert_true(vufe_ring_has_used(&f->fe->rings[0]));
+    qemu_thread_join(&thread);
+    take_one(f, 0);
+    take_one(f, 0);
+    take_one(f, 1);
+}
+
+/* A front end that leaves with requests under way takes nothing with it. */
+static void test_leave_while_busy(Fixture *f, const void *arg)
+{
+    QemuThread thread;
+
+    fake_blk_hold(f->server->blk, true);
+    for (int i = 0; i < 3; i++) {
+        start_read(f, i % 2);
+    }
+    qemu_thread_create(&thread, "release", release_later, f->server);
+    vufe_close(f->fe);
+    f->fe = NULL;
+    qemu_thread_join(&thread);
+    fake_server_check_alive(f->server);
+}
+
+/* Kick to interrupt: one of each for a batch. */
+static void test_batch(Fixture *f, const void *arg)
+{
+    int64_t requests = fake_server_stat(f->server, "requests");
+    int64_t interrupts = fake_server_stat(f->server, "interrupts");
+    VufeRing *r = &f->fe->rings[0];
+
+    fake_blk_drain_begin(f->server->blk);
+    for (int i = 0; i < 16; i++) {
+        start_read(f, 0);
+    }
+    fake_blk_drain_end(f->server->blk);
+    for (int i = 0; i < 16; i++) {
+        take_one(f, 0);
+    }
+    g_assert_cmpint(fake_server_stat(f->server, "requests"), ==,
+                    requests + 16);
+    g_assert_cmpint(fake_server_stat(f->server, "interrupts"), ==,
+                    interrupts + 1);
+    g_assert_cmpuint(r->num_kicks, <=, 16);
+}
+
 static void add_test(const char *name, const Variant *v,
                      void (*fn)(Fixture *f, const void *arg))
 {
@@ -294,10 +627,26 @@ int main(int argc, char **argv)
         add_test("request/flush-and-id", rings[i], test_flush_and_id);
         add_test("request/zero-and-discard", rings[i], test_zero_and_discard);
         add_test("request/many-ranges", rings[i], test_many_ranges);
+        add_test("hostile/no-status-byte", rings[i], test_no_status);
+        add_test("hostile/short-header", rings[i], test_short_header);
+        add_test("hostile/bad-address", rings[i], test_bad_address);
+        add_test("hostile/fetched-once", rings[i], test_fetched_once);
+        add_test("drain/waits-for-end", rings[i], test_drain);
+        add_test("stop/waits-for-requests", rings[i], test_stop_waits);
+        add_test("stop/leaving-front-end", rings[i], test_leave_while_busy);
+        add_test("notify/once-a-batch", rings[i], test_batch);
     }
     add_test("config/fields", &split, test_config);
     add_test("config/fields", &read_only, test_config);
     add_test("config/fields", &big_blocks, test_config);
+    add_test("config/write-cache", &split, test_write_cache);
+    add_test("config/no-flush-is-write-through", &split, test_no_flush);
+    add_test("config/resize-is-told", &split, test_resize);
+    add_test("error/ranges", &split, test_range_errors);
+    add_test("error/lists-of-ranges", &split, test_range_list_errors);
+    add_test("error/unknown-type", &split, test_unknown_type);
+    add_test("error/failing-disk", &split, test_failing_disk);
+    add_test("error/read-only", &read_only, test_read_only);
+    add_test("error/not-whole-blocks", &big_blocks, test_big_blocks);
     return g_test_run();
 }
-
