@@ -262,6 +262,213 @@ static void test_kick_before_all(void)
     vufe_close(fe);
 }
 
+/* ---- Memory ---- */
+
+static int send_table(VufeFrontend *fe, uint32_t num, int n_fds,
+                      const VufeMemRegionMsg *regions)
+{
+    VufeMsg msg = { .request = VUFE_SET_MEM_TABLE,
+                    .size = sizeof(VufeMemTable) };
+
+    msg.p.mem_table.num = num;
+    memcpy(msg.p.mem_table.regions, regions, 8 * sizeof(*regions));
+    for (int i = 0; i < n_fds; i++) {
+        msg.fds[msg.num_fds++] = fe->mem.regions[0].fd;
+    }
+    return vufe_call(&fe->conn, &msg);
+}
+
+static void test_memory_tables(void)
+{
+    VufeFrontend *fe = almost();
+    VufeMemRegionMsg good = vufe_region_msg(&fe->mem.regions[0]);
+    VufeMemRegionMsg r[8] = { good };
+
+    g_assert_cmpint(vufe_start_rings(fe), ==, 0);
+    g_assert_cmpint(send_table(fe, 0, 0, r), ==, -EREMOTEIO);
+    g_assert_cmpint(send_table(fe, 1, 0, r), ==, -EREMOTEIO);
+    g_assert_cmpint(send_table(fe, 1, 2, r), ==, -EREMOTEIO);
+    g_assert_cmpint(send_table(fe, 9, 8, r), ==, -EREMOTEIO);
+    g_assert_cmpint(send_table(fe, UINT32_MAX, 8, r), ==, -EREMOTEIO);
+    r[1] = good;                                    /* twice the same */
+    g_assert_cmpint(send_table(fe, 2, 2, r), ==, -EREMOTEIO);
+    r[1].gpa += good.size;                          /* user addresses do */
+    g_assert_cmpint(send_table(fe, 2, 2, r), ==, -EREMOTEIO);
+    r[0].size = 0;
+    g_assert_cmpint(send_table(fe, 1, 1, r), ==, -EREMOTEIO);
+    r[0] = good;
+    r[0].size = UINT64_MAX - 4095;
+    g_assert_cmpint(send_table(fe, 1, 1, r), ==, -EREMOTEIO);
+    r[0] = good;
+    r[0].mmap_offset = UINT64_MAX - 4095;
+    g_assert_cmpint(send_table(fe, 1, 1, r), ==, -EREMOTEIO);
+    r[0] = good;
+    r[0].mmap_offset = 4096;                        /* past the end */
+    g_assert_cmpint(send_table(fe, 1, 1, r), ==, -EREMOTEIO);
+    r[0] = good;
+    g_assert_cmpint(send_table(fe, 1, 1, r), ==, 0);
+    vufe_close(fe);
+}
+
+static void test_truncated_memory(void)
+{
+    VufeFrontend *fe = almost();
+    VufeRing *r = &fe->rings[0];
+    uint64_t at = fe->mem.regions[0].gpa + fe->mem.regions[0].size - 4096;
+    VufeBuf bufs[] = { { at, 16, false }, { at + 512, 513, true } };
+
+    g_assert_cmpint(vufe_start_rings(fe), ==, 0);
+    g_assert_cmpint(vufe_ring_add(r, bufs, 2, false, fe), >=, 0);
+    g_assert_cmpint(ftruncate(fe->mem.regions[0].fd,
+                              fe->mem.regions[0].size - 4096), ==, 0);
+    vufe_ring_kick(r);
+    g_assert_cmpint(vufe_stop_ring(fe, 0), ==, 0);
+    g_assert_false(vufe_ring_has_used(r));
+    vufe_close(fe);
+}
+
+static void test_remove_unknown_region(void)
+{
+    VufeFrontend *fe = almost();
+    VufeMsg msg = { .request = VUFE_REM_MEM_REG, .size = sizeof(VufeMemReg) };
+
+    msg.p.mem_reg.region.gpa = 0x123000;
+    msg.p.mem_reg.region.size = 4096;
+    g_assert_cmpint(vufe_call(&fe->conn, &msg), ==, -EREMOTEIO);
+    vufe_close(fe);
+}
+
+/* ---- Inflight buffer, log, configuration ---- */
+
+static int send_inflight(VufeFrontend *fe, uint64_t size, uint64_t offset,
+                         uint16_t queues, uint16_t queue_size, int fd)
+{
+    VufeMsg msg = { .request = VUFE_SET_INFLIGHT_FD,
+                    .size = sizeof(VufeInflightMsg) };
+
+    msg.p.inflight = (VufeInflightMsg) { size, offset, queues, queue_size };
+    msg.fds[msg.num_fds++] = fd;
+    return vufe_call(&fe->conn, &msg);
+}
+
+static void test_inflight_sizes(void)
+{
+    VufeFrontend *fe = almost();
+    int fd = memfd_create("inflight", MFD_CLOEXEC);
+
+    g_assert_cmpint(ftruncate(fd, 65536), ==, 0);
+    g_assert_cmpint(send_inflight(fe, 65536, 0, 0, 128, fd), ==, -EREMOTEIO);
+    g_assert_cmpint(send_inflight(fe, 65536, 0, 1, 0, fd), ==, -EREMOTEIO);
+    g_assert_cmpint(send_inflight(fe, 65536, 0, 65535, 65535, fd), ==,
+                    -EREMOTEIO);
+    g_assert_cmpint(send_inflight(fe, 16, 0, 1, 128, fd), ==, -EREMOTEIO);
+    g_assert_cmpint(send_inflight(fe, UINT64_MAX, 65536, 1, 128, fd), ==,
+                    -EREMOTEIO);
+    g_assert_cmpint(send_inflight(fe, 65536, UINT64_MAX - 7, 1, 128, fd), ==,
+                    -EREMOTEIO);
+    g_assert_cmpint(send_inflight(fe, 65536, 1, 1, 128, fd), ==, -EREMOTEIO);
+    g_assert_cmpint(send_inflight(fe, 65536, 0, 1, 128, fd), ==, 0);
+    close(fd);
+    vufe_close(fe);
+}
+
+/* Contents of the buffer that make no sense: no crash, and no request that
+ * the guest did not make. */
+static void test_inflight_contents(void)
+{
+    for (int packed = 0; packed < 2; packed++) {
+        for (int fill = 0; fill < 4; fill++) {
+            VufeOptions opts = { .packed = packed, .inflight = true };
+            VufeFrontend *fe = vufe_new(server->path, &opts);
+            uint16_t *version;
+
+            g_assert_cmpint(vufe_connect(fe), ==, 0);
+            g_assert_cmpint(vufe_negotiate(fe), ==, 0);
+            g_assert_cmpint(vufe_share_memory(fe), ==, 0);
+            g_assert_cmpint(vufe_setup_inflight(fe), ==, 0);
+            memset(fe->inflight.map, fill == 1 ? 0xff : fill == 2 ? 0x01 :
+                   fill == 3 ? 0x7f : 0, fe->inflight.size);
+            version = (uint16_t *)((char *)fe->inflight.map + 8);
+            version[0] = 1;
+            version[1] = 128;
+            if (vufe_start_rings(fe) == 0) {
+                vufe_stop_ring(fe, 0);
+            }
+            vufe_close(fe);
+            fake_server_check_alive(server);
+        }
+    }
+}
+
+static void test_config_sizes(void)
+{
+    const uint32_t sizes[][2] = {
+        { 0, 257 }, { 256, 1 }, { UINT32_MAX, 1 }, { 1, UINT32_MAX },
+    };
+    VufeFrontend *fe = almost();
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(sizes); i++) {
+        VufeMsg msg = { .request = VUFE_GET_CONFIG, .size = VUFE_CONFIG_HDR };
+
+        msg.p.config.offset = sizes[i][0];
+        msg.p.config.size = sizes[i][1];
+        g_assert_cmpint(vufe_query(&fe->conn, &msg, 0), ==, 0);
+        g_assert_cmpuint(msg.size, ==, 0);
+        msg = (VufeMsg) { .request = VUFE_SET_CONFIG,
+                          .size = VUFE_CONFIG_HDR + 1 };
+        msg.p.config.offset = sizes[i][0];
+        msg.p.config.size = sizes[i][1];
+        g_assert_cmpint(vufe_call(&fe->conn, &msg), ==, -EREMOTEIO);
+    }
+    vufe_close(fe);
+}
+
+static void test_unknown_features(void)
+{
+    VufeFrontend *fe = hello();
+
+    g_assert_cmpint(vufe_negotiate(fe), ==, 0);
+    g_assert_cmpint(vufe_call_u64(&fe->conn, VUFE_SET_FEATURES, UINT64_MAX),
+                    ==, -EREMOTEIO);
+    g_assert_cmpint(vufe_call_u64(&fe->conn, VUFE_SET_PROTOCOL_FEATURES,
+                                  UINT64_MAX), ==, -EREMOTEIO);
+    vufe_close(fe);
+}
+
+/* ---- Leaving ---- */
+
+/* A sensible session up to byte @n of its last message, then nothing. */
+static void leave_after(size_t n)
+{
+    VufeFrontend *fe = hello();
+    VufeMsg msg = { .request = VUFE_SET_MEM_TABLE,
+                    .flags = VUFE_VERSION | VUFE_FLAG_NEED_REPLY };
+
+    g_assert_cmpint(vufe_negotiate(fe), ==, 0);
+    msg.size = offsetof(VufeMemTable, regions[1]);
+    msg.p.mem_table.num = 1;
+    msg.p.mem_table.regions[0] = vufe_region_msg(&fe->mem.regions[0]);
+    g_assert_cmpint(vufe_send_bytes(&fe->conn, &msg, n,
+                                    &fe->mem.regions[0].fd, 1), ==, 0);
+    vufe_close(fe);
+}
+
+static void test_leave_at_every_byte(void)
+{
+    size_t len = VUFE_HDR_SIZE + offsetof(VufeMemTable, regions[1]);
+
+    for (size_t n = 1; n <= len; n++) {
+        leave_after(n);
+    }
+}
+
+static void test_many_connections(void)
+{
+    for (int i = 0; i < 300; i++) {
+        vufe_close(hello());
+    }
+}
+
 #define TEST(name, fn)                                                      \
     do {                                                                    \
         static void (*const ptr)(void) = fn;                                \
@@ -273,6 +480,8 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     TEST("message/headers-that-lie", test_header);
+    TEST("message/unknown-features", test_unknown_features);
+    TEST("message/configuration-sizes", test_config_sizes);
     TEST("fds/counts", test_fd_counts);
     TEST("fds/with-every-byte", test_fds_trickle);
     TEST("fds/odd-notifier", test_odd_notifier);
@@ -280,6 +489,12 @@ int main(int argc, char **argv)
     TEST("ring/sizes", test_ring_sizes);
     TEST("ring/addresses", test_ring_addresses);
     TEST("ring/kick-before-all", test_kick_before_all);
+    TEST("memory/tables", test_memory_tables);
+    TEST("memory/truncated", test_truncated_memory);
+    TEST("memory/unknown-region", test_remove_unknown_region);
+    TEST("inflight/sizes", test_inflight_sizes);
+    TEST("inflight/contents", test_inflight_contents);
+    TEST("leave/at-every-byte", test_leave_at_every_byte);
+    TEST("leave/many-times", test_many_connections);
     return g_test_run();
 }
-
