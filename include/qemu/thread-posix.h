@@ -12,6 +12,9 @@ struct CAPABILITY("mutex") QemuMutex {
     pthread_mutex_t m;
 };
 
+/* For static ones: no qemu_mutex_init() needed. */
+#define QEMU_MUTEX_INITIALIZER { .m = PTHREAD_MUTEX_INITIALIZER }
+
 struct QemuCond {
     pthread_cond_t c;
 };
