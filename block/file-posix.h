@@ -1,0 +1,112 @@
+/*
+ * What the files of the "file" and "host_device" drivers share.
+ *
+ *   file-posix.c   the requests, blocking and inline, and the driver tables
+ *   file-open.c    options, open, reopen, close
+ *   file-probe.c   size, alignment and limits, asked of the kernel
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#ifndef BLOCK_FILE_POSIX_H
+#define BLOCK_FILE_POSIX_H
+
+#include <sys/stat.h>
+#include "block/block-driver.h"
+#include "qemu/atomic.h"
+#include "qemu/iov.h"
+
+
+/*
+ * The system calls of the data path, so that a test can put itself between the
+ * driver and the system.  They behave as the calls they are named after.
+ */
+typedef struct FilePosixOps {
+    ssize_t (*preadv)(int fd, const struct iovec *iov, int niov, off_t offset);
+    ssize_t (*pwritev)(int fd, const struct iovec *iov, int niov,
+                       off_t offset);
+    ssize_t (*pwritev2)(int fd, const struct iovec *iov, int niov,
+                        off_t offset, int flags);
+    int (*fdatasync)(int fd);
+    int (*fstat)(int fd, struct stat *st);
+    off_t (*lseek)(int fd, off_t offset, int whence);
+} FilePosixOps;
+
+/* Swapped by tests only, while no file is open. */
+extern const FilePosixOps *file_posix_ops;
+extern const FilePosixOps file_posix_system_ops;
+
+/* Kinds of fallocate() and their like that a file turned out not to have. */
+enum {
+    FILE_NO_DSYNC_WRITE  = 1 << 6,
+    FILE_NO_FSYNC        = 1 << 10,
+};
+
+/* A descriptor and what was found out about it: replaced whole by a reopen. */
+typedef struct FileHandle {
+    int fd;
+    int open_flags;             /* O_… */
+    uint64_t serial;            /* of this open, unique in the process */
+    bool is_device;             /* block or character device */
+    bool is_blkdev;
+    bool direct;                /* O_DIRECT is on */
+    /* In memory (tmpfs): no request ever waits for a device. */
+    bool in_memory;
+    uint32_t request_alignment;
+    uint32_t mem_alignment;
+    uint32_t logical_block_size;
+    uint32_t physical_block_size;
+} FileHandle;
+
+typedef struct FileState {
+    /* Constant while undrained. */
+    FileHandle h;
+    char *filename;
+    bool has_io;                /* data will be accessed: there is an engine */
+
+    /* Any thread, atomically. */
+    unsigned missing;           /* FILE_NO_… */
+    int sync_error;             /* of an fsync that failed: kept */
+} FileState;
+
+/* ---- file-posix.c ---- */
+
+/* -errno of what an fsync said before, or 0.  Any thread. */
+static inline int file_sync_error(FileState *s)
+{
+    return qatomic_read(&s->sync_error);
+}
+
+/* An fsync failed with @ret: what was dirty may be lost.  Returns @ret. */
+int file_latch_sync_error(FileState *s, int ret);
+
+static inline bool file_lacks(FileState *s, unsigned what)
+{
+    return qatomic_read(&s->missing) & what;
+}
+
+static inline void file_set_lacks(FileState *s, unsigned what)
+{
+    qatomic_or(&s->missing, what);
+}
+
+/* ---- file-open.c ---- */
+
+bool file_open(BlockDriverState *bs, json_t *options, int flags, Error **errp);
+bool host_device_open(BlockDriverState *bs, json_t *options, int flags,
+                      Error **errp);
+void file_close(BlockDriverState *bs);
+bool file_parse_filename(const char *filename, json_t *options, Error **errp);
+bool host_device_parse_filename(const char *filename, json_t *options,
+                                Error **errp);
+
+/* ---- file-probe.c ---- */
+
+/* Fill in what @h->fd is and needs.  May block.  False with @errp. */
+bool file_probe_handle(FileHandle *h, Error **errp);
+/* Bytes of the file or device behind @fd, not rounded, or -errno. */
+int64_t file_raw_length(int fd);
+int64_t file_getlength(BlockDriverState *bs);
+int64_t file_get_allocated_file_size(BlockDriverState *bs);
+void file_refresh_limits(BlockDriverState *bs);
+
+#endif
