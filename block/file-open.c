@@ -1,0 +1,233 @@
+/*
+ * Opening and closing files and host devices.
+ *
+ * Control thread; blocks.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "qemu/osdep.h"
+#include "block/fdset.h"
+#include "file-posix.h"
+#include "qemu/cutils.h"
+
+/* The options of the driver, as given. */
+typedef struct FileOptions {
+    char *filename;
+} FileOptions;
+
+static void file_options_clear(FileOptions *o)
+{
+    g_free(o->filename);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(FileOptions, file_options_clear)
+
+bool file_parse_filename(const char *filename, json_t *options, Error **errp)
+{
+    strstart(filename, "file:", &filename);
+    opt_set_str(options, "filename", filename);
+    return true;
+}
+
+bool host_device_parse_filename(const char *filename, json_t *options,
+                                Error **errp)
+{
+    strstart(filename, "host_device:", &filename);
+    opt_set_str(options, "filename", filename);
+    return true;
+}
+
+static bool take_options(json_t *options, FileOptions *o, Error **errp)
+{
+    bool unused_flag = false;
+    g_autofree char *pr_manager = NULL;
+
+    *o = (FileOptions){};
+    o->filename = opt_take_str(options, "filename");
+    pr_manager = opt_take_str(options, "pr-manager");
+    /* Both are about handing an image over to a migration's other end, when
+     * what the page cache holds gets stale.  That does not happen here. */
+    if (!opt_take_bool(options, "drop-cache", &unused_flag, errp) ||
+        !opt_take_bool(options, "x-check-cache-dropped", &unused_flag,
+                       errp)) {
+        return false;
+    }
+    if (pr_manager) {
+        error_setg(errp, "No persistent reservation manager with id '%s'",
+                   pr_manager);
+        return false;
+    }
+    return true;
+}
+
+/* O_… of BDRV_O_…. */
+static int system_open_flags(int flags)
+{
+    int o = O_CLOEXEC | ((flags & BDRV_O_RDWR) ? O_RDWR : O_RDONLY);
+
+    return (flags & BDRV_O_NOCACHE) ? o | O_DIRECT : o;
+}
+
+/* Everything about h->fd, which is open. */
+static bool setup_handle(FileState *s, FileHandle *h, Error **errp)
+{
+    static uint64_t last_serial;
+
+    h->serial = qatomic_fetch_inc(&last_serial) + 1;
+    return file_probe_handle(h, errp);
+}
+
+static bool check_type(BlockDriverState *bs, const char *filename, int fd,
+                       bool device, Error **errp)
+{
+    struct stat st;
+
+    if (file_posix_ops->fstat(fd, &st) < 0) {
+        error_setg_errno(errp, errno, "Could not stat file");
+        return false;
+    }
+    if (!device && !S_ISREG(st.st_mode)) {
+        error_setg(errp, "'%s' driver requires '%s' to be a regular file",
+                   bs->drv->format_name, filename);
+        return false;
+    }
+    if (device && !S_ISCHR(st.st_mode) && !S_ISBLK(st.st_mode)) {
+        error_setg(errp, "'%s' driver requires '%s' to be either a character "
+                   "or block device", bs->drv->format_name, filename);
+        return false;
+    }
+    return true;
+}
+
+static int open_filename(const char *filename, int o_flags, Error **errp)
+{
+    int fd, err;
+
+    if (fdset_is_reference(filename)) {
+        fd = fdset_open(filename, o_flags, errp);
+        if (fd >= 0 && (o_flags & O_DIRECT) &&
+            fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_DIRECT) < 0) {
+            err = errno;
+            error_setg_file_open(errp, err, filename);
+            close(fd);
+            errno = err;
+            return -1;
+        }
+        return fd;
+    }
+    /* O_NONBLOCK: a FIFO would make the open wait for its other end. */
+    fd = RETRY_ON_EINTR(open(filename, o_flags | O_NONBLOCK));
+    if (fd >= 0) {
+        return fd;
+    }
+    err = errno;
+    if (err == EINVAL && (o_flags & O_DIRECT)) {
+        error_setg(errp, "Could not open '%s': filesystem does not support "
+                   "O_DIRECT", filename);
+    } else {
+        error_setg_file_open(errp, err, filename);
+    }
+    errno = err;
+    return -1;
+}
+
+/*
+ * Open @filename as @flags ask; with BDRV_O_AUTO_RDONLY, read-only when that
+ * is all that is allowed (*@o_flags tells).  -1 with @errp.
+ */
+static int open_as_allowed(const char *filename, int flags, int *o_flags,
+                           Error **errp)
+{
+    bool may_fall_back = (flags & BDRV_O_AUTO_RDONLY) &&
+                         (flags & BDRV_O_RDWR);
+    g_autoptr(Error) local = NULL;
+    int fd;
+
+    *o_flags = system_open_flags(flags);
+    fd = open_filename(filename, *o_flags, &local);
+    if (fd < 0 && may_fall_back &&
+        (errno == EACCES || errno == EROFS || errno == EPERM)) {
+        *o_flags = system_open_flags(flags & ~BDRV_O_RDWR);
+        fd = open_filename(filename, *o_flags, NULL);
+    }
+    if (fd < 0) {
+        error_propagate(errp, g_steal_pointer(&local));
+    }
+    return fd;
+}
+
+/* All but the options: s->h from s->filename. */
+static bool open_handle(BlockDriverState *bs, int flags, bool device,
+                        Error **errp)
+{
+    FileState *s = bs->opaque;
+    int fd_flags;
+
+    s->h.fd = open_as_allowed(s->filename, flags, &s->h.open_flags, errp);
+    if (s->h.fd < 0) {
+        return false;
+    }
+    if (!check_type(bs, s->filename, s->h.fd, device, errp) ||
+        !setup_handle(s, &s->h, errp)) {
+        close(s->h.fd);
+        return false;
+    }
+    fd_flags = fcntl(s->h.fd, F_GETFL);
+    if (fd_flags >= 0 && (fd_flags & O_NONBLOCK)) {
+        fcntl(s->h.fd, F_SETFL, fd_flags & ~O_NONBLOCK);
+    }
+    if ((flags & BDRV_O_RDWR) && (s->h.open_flags & O_ACCMODE) == O_RDONLY) {
+        bs->read_only = true;
+        bs->open_flags &= ~BDRV_O_RDWR;
+    }
+    return true;
+}
+
+static bool open_common(BlockDriverState *bs, json_t *options, int flags,
+                        bool device, Error **errp)
+{
+    FileState *s = bs->opaque;
+    g_auto(FileOptions) o = {};
+
+    if (!take_options(options, &o, errp)) {
+        return false;
+    }
+    if (!o.filename || !*o.filename) {
+        error_setg(errp, "The '%s' block driver requires a file name",
+                   bs->drv->format_name);
+        return false;
+    }
+    s->filename = g_steal_pointer(&o.filename);
+    s->has_io = !(flags & BDRV_O_NO_IO);
+    if (open_handle(bs, flags, device, errp)) {
+        return true;
+    }
+    g_free(g_steal_pointer(&s->filename));
+    return false;
+}
+
+bool file_open(BlockDriverState *bs, json_t *options, int flags, Error **errp)
+{
+    return open_common(bs, options, flags, false, errp);
+}
+
+bool host_device_open(BlockDriverState *bs, json_t *options, int flags,
+                      Error **errp)
+{
+    return open_common(bs, options, flags, true, errp);
+}
+
+static int close_handle(FileHandle *h)
+{
+    return close(h->fd) < 0 ? -errno : 0;
+}
+
+void file_close(BlockDriverState *bs)
+{
+    FileState *s = bs->opaque;
+    int ret = close_handle(&s->h);
+
+    if (ret < 0) {
+        error_report("Closing '%s': %s", s->filename, g_strerror(-ret));
+    }
+    g_free(g_steal_pointer(&s->filename));
+}
