@@ -10,11 +10,17 @@
 #include "block/block-driver.h"
 
 extern BlockDriver bdrv_blkdebug;
+extern BlockDriver bdrv_file;
+extern BlockDriver bdrv_host_cdrom;
+extern BlockDriver bdrv_host_device;
 extern BlockDriver bdrv_null_aio;
 extern BlockDriver bdrv_null_co;
 
 BlockDriver *const bdrv_drivers[] = {
     &bdrv_blkdebug,
+    &bdrv_file,
+    &bdrv_host_cdrom,
+    &bdrv_host_device,
     &bdrv_null_aio,
     &bdrv_null_co,
     NULL,
