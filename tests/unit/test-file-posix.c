@@ -9,6 +9,288 @@
 #include "block/fdset.h"
 #include "fake-block-core.h"
 
+/* ---- A system that misbehaves ---- */
+
+/* What the replaced calls do, one after the other; then the real thing. */
+typedef struct Fault {
+    int err;                /* fail so … */
+    size_t at_most;         /* … or else transfer no more than this */
+} Fault;
+
+static const Fault *fault_next;
+static int fault_left;
+static int fault_calls;
+
+static bool fault_take(size_t *max)
+{
+    fault_calls++;
+    if (fault_left == 0) {
+        return false;
+    }
+    fault_left--;
+    errno = fault_next->err;
+    *max = fault_next->at_most;
+    return (fault_next++)->err != 0;
+}
+
+static ssize_t faulty_preadv(int fd, const struct iovec *iov, int niov,
+                             off_t offset)
+{
+    size_t max = SIZE_MAX;
+    struct iovec cut = iov[0];
+
+    if (fault_take(&max)) {
+        return -1;
+    }
+    if (max == SIZE_MAX) {
+        return preadv(fd, iov, niov, offset);
+    }
+    cut.iov_len = MIN(cut.iov_len, max);
+    return preadv(fd, &cut, 1, offset);
+}
+
+static ssize_t faulty_pwritev(int fd, const struct iovec *iov, int niov,
+                              off_t offset)
+{
+    size_t max = SIZE_MAX;
+    struct iovec cut = iov[0];
+
+    if (fault_take(&max)) {
+        return -1;
+    }
+    if (max == SIZE_MAX) {
+        return pwritev(fd, iov, niov, offset);
+    }
+    cut.iov_len = MIN(cut.iov_len, max);
+    return pwritev(fd, &cut, 1, offset);
+}
+
+static int faulty_fdatasync(int fd)
+{
+    size_t max;
+
+    return fault_take(&max) ? -1 : fdatasync(fd);
+}
+
+static FilePosixOps faulty_ops;
+
+static void faults_begin(const Fault *faults, int n)
+{
+    faulty_ops = file_posix_system_ops;
+    faulty_ops.preadv = faulty_preadv;
+    faulty_ops.pwritev = faulty_pwritev;
+    faulty_ops.fdatasync = faulty_fdatasync;
+    fault_next = faults;
+    fault_left = n;
+    fault_calls = 0;
+    file_posix_ops = &faulty_ops;
+}
+
+static void faults_end(void)
+{
+    file_posix_ops = &file_posix_system_ops;
+    g_assert_cmpint(fault_left, ==, 0);
+}
+
+static BlockDriverState *open_rw(const char *dir, const char *name,
+                                 int64_t size)
+{
+    g_autofree char *path = fake_file(dir, name, size);
+
+    return fake_open(path, NULL, BDRV_O_RDWR, &error_abort);
+}
+
+/* ---- Reads and writes ---- */
+
+static void test_read_goes_on(void)
+{
+    static const Fault faults[] = {
+        { .err = EINTR }, { .at_most = 100 }, { .err = EINTR },
+        { .at_most = 1 },
+    };
+    BlockDriverState *bs = open_rw(fake_dir_on_disk(), "goes-on", 4096);
+    char buf[4096] = "";
+
+    faults_begin(faults, ARRAY_SIZE(faults));
+    g_assert_cmpint(fake_pread(bs, 0, buf, sizeof(buf)), ==, 0);
+    g_assert_cmpint(fault_calls, ==, 5);
+    faults_end();
+    g_assert_true(fake_is_filled(buf, 0x5a, sizeof(buf)));
+    fake_close(bs);
+}
+
+static void test_write_goes_on(void)
+{
+    static const Fault faults[] = {
+        { .at_most = 7 }, { .err = EINTR }, { .at_most = 600 },
+    };
+    BlockDriverState *bs = open_rw(fake_dir_on_disk(), "goes-on", 4096);
+    g_autofree char *buf = g_malloc(4096), *back = g_malloc(4096);
+
+    for (int i = 0; i < 4096; i++) {
+        buf[i] = i * 7;
+    }
+    faults_begin(faults, ARRAY_SIZE(faults));
+    g_assert_cmpint(fake_pwrite(bs, 0, buf, 4096, 0), ==, 0);
+    faults_end();
+    g_assert_cmpint(fake_pread(bs, 0, back, 4096), ==, 0);
+    g_assert_cmpmem(buf, 4096, back, 4096);
+    fake_close(bs);
+}
+
+static void test_errors_come_through(void)
+{
+    static const int errors[] = { EIO, ENOSPC, EDQUOT, EFBIG };
+    BlockDriverState *bs = open_rw(fake_dir_on_disk(), "errors", 4096);
+    char buf[512] = "";
+
+    for (size_t i = 0; i < ARRAY_SIZE(errors); i++) {
+        /* Half of it is written before it fails: no success. */
+        const Fault faults[] = { { .at_most = 256 }, { .err = errors[i] } };
+
+        faults_begin(faults, ARRAY_SIZE(faults));
+        g_assert_cmpint(fake_pwrite(bs, 0, buf, sizeof(buf), 0), ==,
+                        -errors[i]);
+        faults_end();
+        faults_begin(faults, ARRAY_SIZE(faults));
+        g_assert_cmpint(fake_pread(bs, 0, buf, sizeof(buf)), ==, -errors[i]);
+        faults_end();
+    }
+    fake_close(bs);
+}
+
+/* A vector of more entries than one call takes. */
+static void test_long_vector(void)
+{
+    int n = IOV_MAX + 200;
+    BlockDriverState *bs = open_rw(fake_dir_on_disk(), "long", 4 * n);
+    g_autofree char *buf = g_malloc0(4 * n);
+    QEMUIOVector qiov;
+
+    qemu_iovec_init(&qiov, n);
+    for (int i = 0; i < n; i++) {
+        qemu_iovec_add(&qiov, buf + 4 * i, 4);
+    }
+    g_assert_cmpint(bs->drv->preadv(bs, 0, 4 * n, &qiov, 0, 0), ==, 0);
+    g_assert_true(fake_is_filled(buf, 0x5a, 4 * n));
+    qemu_iovec_destroy(&qiov);
+    fake_close(bs);
+}
+
+static void test_partial_sector_reads_as_zero(void)
+{
+    BlockDriverState *bs = open_rw(fake_dir_on_disk(), "tail", 700);
+    char buf[1024];
+
+    memset(buf, 1, sizeof(buf));
+    g_assert_cmpint(fake_pread(bs, 0, buf, 1024), ==, 0);
+    g_assert_true(fake_is_filled(buf, 0x5a, 700));
+    g_assert_true(fake_is_filled(buf + 700, 0, 324));
+    fake_close(bs);
+}
+
+static void test_shrunk_file_fails(void)
+{
+    BlockDriverState *bs = open_rw(fake_dir_on_disk(), "shrink", 64 * KiB);
+    g_autofree char *buf = g_malloc(64 * KiB);
+
+    g_assert_cmpint(truncate(bs->filename, 4096), ==, 0);
+    g_assert_cmpint(fake_pread(bs, 0, buf, 4096), ==, 0);
+    g_assert_cmpint(fake_pread(bs, 0, buf, 4608), ==, -EIO);
+    g_assert_cmpint(fake_pread(bs, 32 * KiB, buf, 512), ==, -EIO);
+    fake_close(bs);
+}
+
+static void test_direct_bounce(void)
+{
+    g_autofree char *path = NULL, *back = NULL;
+    char *buf, *mem;
+    BlockDriverState *bs;
+    int64_t size = 3 * MiB;
+
+    if (fake_skip_without_direct(fake_dir_on_disk())) {
+        return;
+    }
+    path = fake_file(fake_dir_on_disk(), "bounce", size);
+    bs = fake_open(path, NULL, BDRV_O_RDWR | BDRV_O_NOCACHE, &error_abort);
+    g_assert_cmpint(bs->bl.request_alignment, >=, 1);
+    mem = fake_buf(size + 4096, 0);
+    buf = mem + 1;
+    g_assert_cmpint(fake_pread(bs, 0, buf, size), ==, 0);
+    g_assert_true(fake_is_filled(buf, 0x5a, size));
+    for (int64_t i = 0; i < size; i++) {
+        buf[i] = i * 13 >> 4;
+    }
+    g_assert_cmpint(fake_pwrite(bs, 0, buf, size, 0), ==, 0);
+    g_assert_true(g_file_get_contents(path, &back, NULL, NULL));
+    g_assert_cmpmem(back, size, buf, size);
+    free(mem);
+    fake_close(bs);
+}
+
+static void test_direct_tail(void)
+{
+    g_autofree char *path = NULL;
+    BlockDriverState *bs;
+    char *buf;
+
+    if (fake_skip_without_direct(fake_dir_on_disk())) {
+        return;
+    }
+    path = fake_file(fake_dir_on_disk(), "direct-tail", 4096 + 700);
+    bs = fake_open(path, NULL, BDRV_O_NOCACHE, &error_abort);
+    buf = fake_buf(8192, 1);
+    g_assert_cmpint(fake_pread(bs, 0, buf, 4096 + 1024), ==, 0);
+    g_assert_true(fake_is_filled(buf, 0x5a, 4096 + 700));
+    g_assert_true(fake_is_filled(buf + 4096 + 700, 0, 324));
+
+    g_assert_cmpint(truncate(path, 512), ==, 0);
+    g_assert_cmpint(fake_pread(bs, 0, buf, 4096), ==, -EIO);
+    free(buf);
+    fake_close(bs);
+}
+
+/* ---- Stable storage ---- */
+
+static void test_failed_sync_sticks(void)
+{
+    static const Fault faults[] = { { .err = EINTR }, { .err = EIO } };
+    BlockDriverState *bs = open_rw(fake_dir_on_disk(), "sync", 4096);
+    char buf[512] = "";
+
+    g_assert_cmpint(bs->drv->flush(bs), ==, 0);
+    faults_begin(faults, ARRAY_SIZE(faults));
+    g_assert_cmpint(bs->drv->flush(bs), ==, -EIO);
+    faults_end();
+    g_assert_cmpint(bs->drv->flush(bs), ==, -EIO);
+    g_assert_cmpint(fake_pwrite(bs, 0, buf, 512, BDRV_REQ_FUA), ==, -EIO);
+    /* What promises nothing goes on. */
+    g_assert_cmpint(fake_pwrite(bs, 0, buf, 512, 0), ==, 0);
+    g_assert_cmpint(fake_pread(bs, 0, buf, 512), ==, 0);
+
+    fake_close(bs);
+}
+
+static void test_failed_fua_sticks(void)
+{
+    static const Fault no_space[] = { { .err = ENOSPC } };
+    static const Fault sync_fails[] = { {.at_most = SIZE_MAX }, {.err = EIO} };
+    BlockDriverState *bs = open_rw(fake_dir_on_disk(), "fua", 4096);
+    char buf[512] = "";
+
+    /* The write failed, nothing is lost but this. */
+    faults_begin(no_space, 1);
+    g_assert_cmpint(fake_pwrite(bs, 0, buf, 512, BDRV_REQ_FUA), ==, -ENOSPC);
+    faults_end();
+    g_assert_cmpint(fake_pwrite(bs, 0, buf, 512, BDRV_REQ_FUA), ==, 0);
+    /* The sync after it failed. */
+    faults_begin(sync_fails, 2);
+    g_assert_cmpint(fake_pwrite(bs, 0, buf, 512, BDRV_REQ_FUA), ==, -EIO);
+    faults_end();
+    g_assert_cmpint(bs->drv->flush(bs), ==, -EIO);
+    fake_close(bs);
+}
+
 /* ---- Options and opening ---- */
 
 static void check_open_error(const char *filename, const char *options,
@@ -111,6 +393,22 @@ static void test_by_descriptor(void)
 int main(int argc, char **argv)
 {
     fake_init(&argc, &argv);
+    g_test_add_func("/file/read/goes-on-after-eintr-and-short",
+                    test_read_goes_on);
+    g_test_add_func("/file/write/goes-on-after-eintr-and-short",
+                    test_write_goes_on);
+    g_test_add_func("/file/rw/errors-come-through", test_errors_come_through);
+    g_test_add_func("/file/read/vector-beyond-iov-max", test_long_vector);
+    g_test_add_func("/file/read/partial-sector-is-zero-filled",
+                    test_partial_sector_reads_as_zero);
+    g_test_add_func("/file/read/shrunk-file-is-an-error",
+                    test_shrunk_file_fails);
+    g_test_add_func("/file/direct/bounces-misaligned-memory",
+                    test_direct_bounce);
+    g_test_add_func("/file/direct/tail-and-shrunk-file", test_direct_tail);
+    g_test_add_func("/file/flush/failed-sync-sticks", test_failed_sync_sticks);
+    g_test_add_func("/file/flush/failed-fua-sticks-only-if-the-sync-failed",
+                    test_failed_fua_sticks);
     g_test_add_func("/file/open/bad-options", test_bad_options);
     g_test_add_func("/file/open/wrong-type-is-refused-without-blocking",
                     test_wrong_type);
