@@ -12,9 +12,15 @@
  * once.  So the error is kept, and every later flush and FUA write of this
  * open file fails with it.
  *
+ * What a file cannot do (FILE_NO_…) is found out by trying and remembered in
+ * one atomic word; a lost race costs one more try.
+ *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
 #include "qemu/osdep.h"
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include "file-posix.h"
 #include "qemu/cutils.h"
 
@@ -30,6 +36,7 @@ const FilePosixOps file_posix_system_ops = {
     .preadv = preadv,
     .pwritev = pwritev,
     .pwritev2 = pwritev2,
+    .fallocate = fallocate,
     .fdatasync = fdatasync,
     .fstat = system_fstat,
     .lseek = lseek,
@@ -284,6 +291,227 @@ static int file_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes,
     return file_rw(bs, true, offset, bytes, qiov, qiov_offset, 0);
 }
 
+/* ---- Zeroes and discard ---- */
+
+/* -ENOTSUP for all the ways in which the kernel says that it cannot. */
+static int not_supported(int err)
+{
+    switch (err) {
+    case EOPNOTSUPP:
+    case ENOSYS:
+    case ENOTTY:
+    case ENODEV:
+        return -ENOTSUP;
+    default:
+        return -err;
+    }
+}
+
+/* fallocate() in @mode, unless the file lacks it; finds that out, too. */
+static int try_fallocate(FileState *s, unsigned lacks, int mode,
+                         int64_t offset, int64_t bytes)
+{
+    int ret;
+
+    if (file_lacks(s, lacks)) {
+        return -ENOTSUP;
+    }
+    if (RETRY_ON_EINTR(file_posix_ops->fallocate(s->h.fd, mode, offset,
+                                                 bytes)) == 0) {
+        return 0;
+    }
+    ret = not_supported(errno);
+    if (ret == -ENOTSUP) {
+        file_set_lacks(s, lacks);
+    }
+    return ret;
+}
+
+static int punch_hole(FileState *s, int64_t offset, int64_t bytes)
+{
+    return try_fallocate(s, FILE_NO_PUNCH_HOLE,
+                         FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                         offset, bytes);
+}
+
+static int device_ioctl_range(FileState *s, unsigned lacks,
+                              unsigned long request, int64_t offset,
+                              int64_t bytes)
+{
+    uint64_t range[2] = { offset, bytes };
+    int ret;
+
+    if (file_lacks(s, lacks)) {
+        return -ENOTSUP;
+    }
+    if (RETRY_ON_EINTR(ioctl(s->h.fd, request, range)) == 0) {
+        return 0;
+    }
+    ret = not_supported(errno);
+    if (ret == -ENOTSUP) {
+        file_set_lacks(s, lacks);
+    }
+    return ret;
+}
+
+static int device_write_zeroes(FileState *s, int64_t offset, int64_t bytes,
+                               int flags)
+{
+    int ret;
+
+    if (!s->h.is_blkdev) {
+        return -ENOTSUP;
+    }
+    if (flags & BDRV_REQ_MAY_UNMAP) {
+        ret = punch_hole(s, offset, bytes);
+        if (ret != -ENOTSUP && ret != -EINVAL) {
+            return ret;
+        }
+    }
+    if (flags & BDRV_REQ_NO_FALLBACK) {
+        /* Only if the device does it; BLKZEROOUT also writes zeroes. */
+        return try_fallocate(s, FILE_NO_ZERO_RANGE,
+                             FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
+                             offset, bytes);
+    }
+    return device_ioctl_range(s, FILE_NO_BLKZEROOUT, BLKZEROOUT, offset,
+                              bytes);
+}
+
+/*
+ * Without ZERO_RANGE (tmpfs, NFS): a hole, then allocation, which leaves the
+ * range zero and as if written.  Past the end, allocating alone does.
+ */
+static int zero_by_hole(FileState *s, int64_t offset, int64_t bytes,
+                        int64_t length)
+{
+    int ret;
+
+    if (file_lacks(s, FILE_NO_FALLOCATE)) {
+        return -ENOTSUP;
+    }
+    if (offset < length) {
+        ret = punch_hole(s, offset, bytes);
+        if (ret < 0) {
+            return ret;
+        }
+    }
+    return try_fallocate(s, FILE_NO_FALLOCATE, 0, offset, bytes);
+}
+
+static int regular_write_zeroes(FileState *s, int64_t offset, int64_t bytes,
+                                int flags)
+{
+    int64_t length = file_raw_length(s->h.fd);
+    int ret;
+
+    if (length < 0) {
+        return length;
+    }
+    /* A hole does not make a file longer. */
+    if ((flags & BDRV_REQ_MAY_UNMAP) && offset + bytes <= length) {
+        ret = punch_hole(s, offset, bytes);
+        if (ret != -ENOTSUP && ret != -EINVAL) {
+            return ret;
+        }
+    }
+    ret = try_fallocate(s, FILE_NO_ZERO_RANGE, FALLOC_FL_ZERO_RANGE, offset,
+                        bytes);
+    /* -EINVAL: not for a range that is aligned like this one. */
+    if (ret == -ENOTSUP || ret == -EINVAL) {
+        ret = zero_by_hole(s, offset, bytes, length);
+    }
+    return ret == -EINVAL ? -ENOTSUP : ret;
+}
+
+static int file_pwrite_zeroes(BlockDriverState *bs, int64_t offset,
+                              int64_t bytes, int flags)
+{
+    FileState *s = bs->opaque;
+
+    return s->h.is_device ? device_write_zeroes(s, offset, bytes, flags)
+                          : regular_write_zeroes(s, offset, bytes, flags);
+}
+
+static int file_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes)
+{
+    FileState *s = bs->opaque;
+
+    if (s->h.is_blkdev) {
+        return device_ioctl_range(s, FILE_NO_BLKDISCARD, BLKDISCARD, offset,
+                                  bytes);
+    }
+    return s->h.is_device ? -ENOTSUP : punch_hole(s, offset, bytes);
+}
+
+/* ---- Block status ---- */
+
+/*
+ * Is there data at @offset?  1 or 0, with *@end where that stops; -ENXIO past
+ * the end of the file; -ENOTSUP if nobody can tell; another -errno.
+ */
+static int find_extent(int fd, int64_t offset, int64_t align, int64_t *end)
+{
+    off_t data = file_posix_ops->lseek(fd, offset, SEEK_DATA);
+    off_t hole;
+
+    if (data < 0) {
+        if (errno != ENXIO) {
+            return errno == EINVAL ? -ENOTSUP : -errno;
+        }
+        /* A hole up to the end of the file, or the end is before. */
+        *end = file_posix_ops->lseek(fd, 0, SEEK_END);
+        return *end < 0 ? -errno : *end > offset ? 0 : -ENXIO;
+    }
+    if (data > offset) {
+        /* Data that begins inside a unit makes all of the unit data. */
+        *end = ROUND_DOWN((int64_t)data, align);
+        if (*end > offset) {
+            return 0;
+        }
+        *end = offset + align;
+        return 1;
+    }
+    hole = file_posix_ops->lseek(fd, offset, SEEK_HOLE);
+    if (hole <= offset) {
+        /* Somebody changes it under us: as it is not known, it is data. */
+        return -ENOTSUP;
+    }
+    *end = hole;
+    return 1;
+}
+
+static int file_block_status(BlockDriverState *bs, bool want_zero,
+                             int64_t offset, int64_t bytes, int64_t *pnum,
+                             int64_t *map, BlockDriverState **file)
+{
+    FileState *s = bs->opaque;
+    int64_t align = MAX(s->h.request_alignment, BDRV_SECTOR_SIZE);
+    int64_t end = 0;
+    int ret;
+
+    *map = offset;
+    *file = bs;
+    *pnum = bytes;
+    if (!want_zero || s->h.is_device) {
+        return BDRV_BLOCK_DATA | BDRV_BLOCK_OFFSET_VALID;
+    }
+    ret = find_extent(s->h.fd, offset, align, &end);
+    if (ret == -ENOTSUP) {
+        return BDRV_BLOCK_DATA | BDRV_BLOCK_OFFSET_VALID;
+    }
+    if (ret == -ENXIO) {
+        /* In a file that shrank, or in the tail that rounding up added. */
+        return BDRV_BLOCK_ZERO | BDRV_BLOCK_OFFSET_VALID;
+    }
+    if (ret < 0) {
+        return ret;
+    }
+    /* Both kinds may end with the file, between two sectors. */
+    *pnum = MIN(bytes, ROUND_UP(end, align) - offset);
+    return (ret ? BDRV_BLOCK_DATA : BDRV_BLOCK_ZERO) | BDRV_BLOCK_OFFSET_VALID;
+}
+
 /* ---- Tables ---- */
 
 static int host_device_probe_device(const char *filename)
@@ -300,10 +528,14 @@ static int host_device_probe_device(const char *filename)
     .refresh_limits = file_refresh_limits,                                   \
     .preadv = file_preadv,                                                   \
     .pwritev = file_pwritev,                                                 \
+    .pwrite_zeroes = file_pwrite_zeroes,                                     \
+    .pdiscard = file_pdiscard,                                               \
     .flush = file_flush,                                                     \
+    .block_status = file_block_status,                                       \
     .getlength = file_getlength,                                             \
     .get_allocated_file_size = file_get_allocated_file_size,                 \
-    .supported_write_flags = BDRV_REQ_FUA
+    .supported_write_flags = BDRV_REQ_FUA,                                   \
+    .supported_zero_flags = BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK
 
 BlockDriver bdrv_file = {
     .format_name = "file",

@@ -26,6 +26,7 @@ typedef struct FilePosixOps {
                        off_t offset);
     ssize_t (*pwritev2)(int fd, const struct iovec *iov, int niov,
                         off_t offset, int flags);
+    int (*fallocate)(int fd, int mode, off_t offset, off_t len);
     int (*fdatasync)(int fd);
     int (*fstat)(int fd, struct stat *st);
     off_t (*lseek)(int fd, off_t offset, int whence);
@@ -37,6 +38,11 @@ extern const FilePosixOps file_posix_system_ops;
 
 /* Kinds of fallocate() and their like that a file turned out not to have. */
 enum {
+    FILE_NO_PUNCH_HOLE   = 1 << 0,
+    FILE_NO_ZERO_RANGE   = 1 << 1,
+    FILE_NO_FALLOCATE    = 1 << 2,
+    FILE_NO_BLKDISCARD   = 1 << 3,
+    FILE_NO_BLKZEROOUT   = 1 << 4,
     FILE_NO_DSYNC_WRITE  = 1 << 6,
     FILE_NO_FSYNC        = 1 << 10,
 };

@@ -65,6 +65,13 @@ static ssize_t faulty_pwritev(int fd, const struct iovec *iov, int niov,
     return pwritev(fd, &cut, 1, offset);
 }
 
+static int faulty_fallocate(int fd, int mode, off_t offset, off_t len)
+{
+    size_t max;
+
+    return fault_take(&max) ? -1 : fallocate(fd, mode, offset, len);
+}
+
 static int faulty_fdatasync(int fd)
 {
     size_t max;
@@ -79,6 +86,7 @@ static void faults_begin(const Fault *faults, int n)
     faulty_ops = file_posix_system_ops;
     faulty_ops.preadv = faulty_preadv;
     faulty_ops.pwritev = faulty_pwritev;
+    faulty_ops.fallocate = faulty_fallocate;
     faulty_ops.fdatasync = faulty_fdatasync;
     fault_next = faults;
     fault_left = n;
@@ -291,6 +299,137 @@ static void test_failed_fua_sticks(void)
     fake_close(bs);
 }
 
+/* ---- Zeroes, discard, block status ---- */
+
+static int status(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                  int64_t *pnum)
+{
+    BlockDriverState *file;
+    int64_t map;
+    int ret = bs->drv->block_status(bs, true, offset, bytes, pnum, &map,
+                                    &file);
+
+    g_assert_true(file == bs);
+    g_assert_cmpint(map, ==, offset);
+    g_assert_cmpint(ret & BDRV_BLOCK_OFFSET_VALID, !=, 0);
+    return ret & ~BDRV_BLOCK_OFFSET_VALID;
+}
+
+static void check_holes(const char *dir)
+{
+    BlockDriverState *bs = open_rw(dir, "holes", 1 * MiB);
+    g_autofree char *buf = g_malloc(64 * KiB);
+    int64_t n;
+
+    g_assert_cmpint(status(bs, 0, 1 * MiB, &n), ==, BDRV_BLOCK_DATA);
+    g_assert_cmpint(n, ==, 1 * MiB);
+    g_assert_cmpint(bs->drv->pdiscard(bs, 64 * KiB, 64 * KiB), ==, 0);
+    g_assert_cmpint(bs->drv->pwrite_zeroes(bs, 128 * KiB, 64 * KiB,
+                                           BDRV_REQ_MAY_UNMAP), ==, 0);
+    g_assert_cmpint(status(bs, 0, 1 * MiB, &n), ==, BDRV_BLOCK_DATA);
+    g_assert_cmpint(n, ==, 64 * KiB);
+    g_assert_cmpint(status(bs, 64 * KiB, 1 * MiB - 64 * KiB, &n), ==,
+                    BDRV_BLOCK_ZERO);
+    g_assert_cmpint(n, ==, 128 * KiB);
+    /* Nobody asked for an effort. */
+    g_assert_cmpint(bs->drv->block_status(bs, false, 64 * KiB, 512, &n,
+                                          &(int64_t){ 0 },
+                                          &(BlockDriverState *){ NULL }) &
+                    BDRV_BLOCK_DATA, !=, 0);
+    for (int64_t at = 64 * KiB; at < 192 * KiB; at += 64 * KiB) {
+        g_assert_cmpint(fake_pread(bs, at, buf, 64 * KiB), ==, 0);
+        g_assert_true(fake_is_filled(buf, 0, 64 * KiB));
+    }
+    fake_close(bs);
+}
+
+static void test_holes_on_disk(void)
+{
+    check_holes(fake_dir_on_disk());
+}
+
+static void test_holes_in_memory(void)
+{
+    if (!fake_dir_in_memory()) {
+        g_test_skip("no tmpfs at /dev/shm");
+        return;
+    }
+    check_holes(fake_dir_in_memory());
+}
+
+static void test_status_of_tail(void)
+{
+    BlockDriverState *bs = open_rw(fake_dir_on_disk(), "status-tail", 700);
+    int64_t n;
+
+    g_assert_cmpint(status(bs, 0, 1024, &n), ==, BDRV_BLOCK_DATA);
+    g_assert_cmpint(n, ==, 1024);
+    g_assert_cmpint(truncate(bs->filename, 0), ==, 0);
+    g_assert_cmpint(status(bs, 0, 1024, &n), ==, BDRV_BLOCK_ZERO);
+    g_assert_cmpint(truncate(bs->filename, 100000), ==, 0);
+    g_assert_cmpint(status(bs, 0, 100352, &n), ==, BDRV_BLOCK_ZERO);
+    g_assert_cmpint(n, ==, 100352);
+    fake_close(bs);
+}
+
+/* Zeroing past the end makes the file longer, whichever way it is done. */
+static void check_zero_extends(const char *dir, int flags)
+{
+    BlockDriverState *bs = open_rw(dir, "extend", 4096);
+    char buf[4096];
+
+    g_assert_cmpint(bs->drv->pwrite_zeroes(bs, 2048, 6144, flags), ==, 0);
+    g_assert_cmpint(bs->drv->getlength(bs), ==, 8192);
+    bs->total_bytes = 8192;
+    g_assert_cmpint(fake_pread(bs, 4096, buf, 4096), ==, 0);
+    g_assert_true(fake_is_filled(buf, 0, 4096));
+    g_assert_cmpint(fake_pread(bs, 0, buf, 4096), ==, 0);
+    g_assert_true(fake_is_filled(buf, 0x5a, 2048));
+    g_assert_true(fake_is_filled(buf + 2048, 0, 2048));
+    fake_close(bs);
+}
+
+static void test_zero_extends(void)
+{
+    check_zero_extends(fake_dir_on_disk(), 0);
+    check_zero_extends(fake_dir_on_disk(), BDRV_REQ_MAY_UNMAP);
+    if (fake_dir_in_memory()) {
+        check_zero_extends(fake_dir_in_memory(), 0);
+        check_zero_extends(fake_dir_in_memory(), BDRV_REQ_MAY_UNMAP);
+    }
+}
+
+static void test_lack_is_remembered(void)
+{
+    static const Fault none[] = {
+        { .err = EOPNOTSUPP }, { .err = EOPNOTSUPP }, { .err = ENOSYS },
+    };
+    BlockDriverState *bs = open_rw(fake_dir_on_disk(), "lacks", 1 * MiB);
+
+    /* ZERO_RANGE, then PUNCH_HOLE; the third is for MAY_UNMAP's punch. */
+    faults_begin(none, 2);
+    g_assert_cmpint(bs->drv->pwrite_zeroes(bs, 0, 4096, 0), ==, -ENOTSUP);
+    faults_end();
+    faults_begin(none, 0);
+    g_assert_cmpint(bs->drv->pwrite_zeroes(bs, 0, 4096, BDRV_REQ_MAY_UNMAP),
+                    ==, -ENOTSUP);
+    g_assert_cmpint(bs->drv->pdiscard(bs, 0, 4096), ==, -ENOTSUP);
+    g_assert_cmpint(fault_calls, ==, 0);
+    faults_end();
+    fake_close(bs);
+}
+
+static void test_zero_errors_come_through(void)
+{
+    static const Fault no_space[] = { { .err = EINTR }, { .err = ENOSPC } };
+    BlockDriverState *bs = open_rw(fake_dir_on_disk(), "zero-err", 1 * MiB);
+
+    faults_begin(no_space, 2);
+    g_assert_cmpint(bs->drv->pwrite_zeroes(bs, 0, 4096, 0), ==, -ENOSPC);
+    faults_end();
+    fake_close(bs);
+}
+
 /* ---- Options and opening ---- */
 
 static void check_open_error(const char *filename, const char *options,
@@ -409,6 +548,14 @@ int main(int argc, char **argv)
     g_test_add_func("/file/flush/failed-sync-sticks", test_failed_sync_sticks);
     g_test_add_func("/file/flush/failed-fua-sticks-only-if-the-sync-failed",
                     test_failed_fua_sticks);
+    g_test_add_func("/file/zero/holes-show-on-disk", test_holes_on_disk);
+    g_test_add_func("/file/zero/holes-show-in-memory", test_holes_in_memory);
+    g_test_add_func("/file/status/tail-is-of-the-sector", test_status_of_tail);
+    g_test_add_func("/file/zero/past-the-end-extends", test_zero_extends);
+    g_test_add_func("/file/zero/what-is-lacking-is-asked-once",
+                    test_lack_is_remembered);
+    g_test_add_func("/file/zero/errors-come-through",
+                    test_zero_errors_come_through);
     g_test_add_func("/file/open/bad-options", test_bad_options);
     g_test_add_func("/file/open/wrong-type-is-refused-without-blocking",
                     test_wrong_type);
