@@ -13,6 +13,7 @@
 /* The options of the driver, as given. */
 typedef struct FileOptions {
     char *filename;
+    OnOffAuto locking;
 } FileOptions;
 
 static void file_options_clear(FileOptions *o)
@@ -44,6 +45,9 @@ static bool take_options(json_t *options, FileOptions *o, Error **errp)
     *o = (FileOptions){};
     o->filename = opt_take_str(options, "filename");
     pr_manager = opt_take_str(options, "pr-manager");
+    if (!opt_take_on_off_auto(options, "locking", &o->locking, errp)) {
+        return false;
+    }
     /* Both are about handing an image over to a migration's other end, when
      * what the page cache holds gets stale.  That does not happen here. */
     if (!opt_take_bool(options, "drop-cache", &unused_flag, errp) ||
@@ -155,13 +159,27 @@ static int open_as_allowed(const char *filename, int flags, int *o_flags,
     return fd;
 }
 
+static bool choose_locking(FileState *s, OnOffAuto locking, Error **errp)
+{
+    s->use_locks = locking != ON_OFF_AUTO_OFF && file_locks_available();
+    if (locking == ON_OFF_AUTO_ON && !s->use_locks) {
+        error_setg(errp, "locking=on was specified, but the system does not "
+                   "support open file description locks");
+        return false;
+    }
+    return true;
+}
+
 /* All but the options: s->h from s->filename. */
-static bool open_handle(BlockDriverState *bs, int flags, bool device,
-                        Error **errp)
+static bool open_handle(BlockDriverState *bs, OnOffAuto locking, int flags,
+                        bool device, Error **errp)
 {
     FileState *s = bs->opaque;
     int fd_flags;
 
+    if (!choose_locking(s, locking, errp)) {
+        return false;
+    }
     s->h.fd = open_as_allowed(s->filename, flags, &s->h.open_flags, errp);
     if (s->h.fd < 0) {
         return false;
@@ -198,7 +216,8 @@ static bool open_common(BlockDriverState *bs, json_t *options, int flags,
     }
     s->filename = g_steal_pointer(&o.filename);
     s->has_io = !(flags & BDRV_O_NO_IO);
-    if (open_handle(bs, flags, device, errp)) {
+    s->shared = BLK_PERM_ALL;
+    if (open_handle(bs, o.locking, flags, device, errp)) {
         return true;
     }
     g_free(g_steal_pointer(&s->filename));
@@ -218,6 +237,7 @@ bool host_device_open(BlockDriverState *bs, json_t *options, int flags,
 
 static int close_handle(FileHandle *h)
 {
+    file_locks_drop(h->fd);
     return close(h->fd) < 0 ? -errno : 0;
 }
 

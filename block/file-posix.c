@@ -526,6 +526,9 @@ static int host_device_probe_device(const char *filename)
     .instance_size = sizeof(FileState),                                      \
     .close = file_close,                                                     \
     .refresh_limits = file_refresh_limits,                                   \
+    .check_perm = file_check_perm,                                           \
+    .set_perm = file_set_perm,                                               \
+    .abort_perm_update = file_abort_perm_update,                             \
     .preadv = file_preadv,                                                   \
     .pwritev = file_pwritev,                                                 \
     .pwrite_zeroes = file_pwrite_zeroes,                                     \

@@ -4,6 +4,7 @@
  *   file-posix.c   the requests, blocking and inline, and the driver tables
  *   file-open.c    options, open, reopen, close
  *   file-probe.c   size, alignment and limits, asked of the kernel
+ *   file-locks.c   locks against other processes
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
@@ -68,6 +69,13 @@ typedef struct FileState {
     FileHandle h;
     char *filename;
     bool has_io;                /* data will be accessed: there is an engine */
+    bool use_locks;
+
+    /* Control thread: the locks on the host. */
+    uint64_t locked_perm;       /* bytes 100 + n that we hold */
+    uint64_t locked_unshared;   /* bytes 200 + n */
+    uint64_t perm;              /* what set_perm() set last */
+    uint64_t shared;
 
     /* Any thread, atomically. */
     unsigned missing;           /* FILE_NO_… */
@@ -114,5 +122,22 @@ int64_t file_raw_length(int fd);
 int64_t file_getlength(BlockDriverState *bs);
 int64_t file_get_allocated_file_size(BlockDriverState *bs);
 void file_refresh_limits(BlockDriverState *bs);
+
+/* ---- file-locks.c: control thread ---- */
+
+/* Can the system lock as we need it? */
+bool file_locks_available(void);
+bool file_check_perm(BlockDriverState *bs, uint64_t perm, uint64_t shared,
+                     Error **errp);
+void file_set_perm(BlockDriverState *bs, uint64_t perm, uint64_t shared);
+void file_abort_perm_update(BlockDriverState *bs);
+/* Release all locks of @fd: somebody else may hold a duplicate of it. */
+void file_locks_drop(int fd);
+/*
+ * On a bare @fd: take the locks of @perm and of what is not in @shared, and
+ * check that nobody else's forbid it.  False with @errp; locks may be left.
+ */
+bool file_locks_take(int fd, const char *filename, uint64_t perm,
+                     uint64_t shared, Error **errp);
 
 #endif
