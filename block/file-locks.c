@@ -246,13 +246,45 @@ void file_locks_drop(int fd)
     unlock_bytes(fd, LOCK_SHARED_BASE, BLK_PERM_ALL);
 }
 
+bool file_locks_copy(FileState *s, int fd, Error **errp)
+{
+    return lock_bytes(fd, LOCK_PERM_BASE, s->locked_perm, 0, errp) &&
+           lock_bytes(fd, LOCK_SHARED_BASE, s->locked_unshared, 0, errp);
+}
+
 /* Give up what is held beyond @perm and @unshared. */
 static void locks_reduce(FileState *s, uint64_t perm, uint64_t unshared)
 {
     unlock_bytes(s->h.fd, LOCK_PERM_BASE, s->locked_perm & ~perm);
     unlock_bytes(s->h.fd, LOCK_SHARED_BASE, s->locked_unshared & ~unshared);
+    if (s->reopen) {
+        unlock_bytes(s->reopen->fd, LOCK_PERM_BASE, s->locked_perm & ~perm);
+        unlock_bytes(s->reopen->fd, LOCK_SHARED_BASE,
+                     s->locked_unshared & ~unshared);
+    }
     s->locked_perm &= perm;
     s->locked_unshared &= unshared;
+}
+
+/*
+ * A prepared reopen holds the same locks by a descriptor of its own, which to
+ * the kernel is somebody else.  Take those off while asking; the old ones hold
+ * the place meanwhile.
+ */
+static bool locks_test_alone(BlockDriverState *bs, uint64_t perm,
+                             uint64_t unshared, Error **errp)
+{
+    FileState *s = bs->opaque;
+    bool ok;
+
+    if (s->reopen) {
+        file_locks_drop(s->reopen->fd);
+    }
+    ok = locks_test(s->h.fd, s->filename, perm, unshared, errp);
+    if (s->reopen && !file_locks_copy(s, s->reopen->fd, ok ? errp : NULL)) {
+        ok = false;
+    }
+    return ok;
 }
 
 bool file_check_perm(BlockDriverState *bs, uint64_t perm, uint64_t shared,
@@ -270,7 +302,7 @@ bool file_check_perm(BlockDriverState *bs, uint64_t perm, uint64_t shared,
     s->locked_unshared |= unshared;
     if (lock_bytes(s->h.fd, LOCK_PERM_BASE, perm, old_perm, errp) &&
         lock_bytes(s->h.fd, LOCK_SHARED_BASE, unshared, old_unshared, errp) &&
-        locks_test(s->h.fd, s->filename, perm, unshared, errp)) {
+        locks_test_alone(bs, perm, unshared, errp)) {
         return true;
     }
     locks_reduce(s, old_perm, old_unshared);

@@ -1,5 +1,11 @@
 /*
- * Opening and closing files and host devices.
+ * Opening, reopening and closing files and host devices.
+ *
+ * A reopen opens the same inode a second time (by /proc/self/fd, so that a
+ * file that was renamed or removed meanwhile is still the same one), gives the
+ * new descriptor the locks that the old one has, and only when everything else
+ * is certain to succeed drops the old one.  Locks are thus never given up in
+ * between.
  *
  * Control thread; blocks.
  *
@@ -250,4 +256,120 @@ void file_close(BlockDriverState *bs)
         error_report("Closing '%s': %s", s->filename, g_strerror(-ret));
     }
     g_free(g_steal_pointer(&s->filename));
+}
+
+/* ---- Reopen ---- */
+
+static bool reopen_check_unchanged(const FileState *s, const FileOptions *o,
+                                   Error **errp)
+{
+    const char *changed =
+        o->filename && !g_str_equal(o->filename, s->filename) ? "filename" :
+        o->locking != ON_OFF_AUTO_AUTO &&
+        (o->locking == ON_OFF_AUTO_ON) != s->use_locks ? "locking" :
+        NULL;
+
+    if (changed) {
+        error_setg(errp, "Cannot change the option '%s'", changed);
+        return false;
+    }
+    return true;
+}
+
+static bool is_same_file(int fd1, int fd2)
+{
+    struct stat a, b;
+
+    return fstat(fd1, &a) == 0 && fstat(fd2, &b) == 0 &&
+           a.st_dev == b.st_dev && a.st_ino == b.st_ino &&
+           a.st_rdev == b.st_rdev;
+}
+
+/* Another descriptor of what @old is open on, or -1 with @errp. */
+static int open_again(int old, const char *filename, int o_flags, Error **errp)
+{
+    g_autofree char *link = g_strdup_printf("/proc/self/fd/%d", old);
+    int fd = -1;
+
+    if (!fdset_is_reference(filename)) {
+        fd = RETRY_ON_EINTR(open(link, o_flags));
+    }
+    if (fd < 0) {
+        fd = open_filename(filename, o_flags, errp);
+        if (fd >= 0 && !is_same_file(old, fd)) {
+            error_setg(errp, "'%s' is not the file that was opened before",
+                       filename);
+            close(fd);
+            fd = -1;
+        }
+    }
+    return fd;
+}
+
+/*
+ * One of two descriptors was given up.  If both are of one open file
+ * description (of an fdset), their locks were the same, and are gone.
+ */
+static void relock(FileState *s)
+{
+    Error *err = NULL;
+
+    if (fdset_is_reference(s->filename) &&
+        !file_locks_copy(s, s->h.fd, &err)) {
+        warn_report_err(err);
+    }
+}
+
+bool file_reopen_prepare(BlockDriverState *bs, json_t *options, int flags,
+                         void **state, Error **errp)
+{
+    FileState *s = bs->opaque;
+    g_auto(FileOptions) o = {};
+    g_autofree FileHandle *h = g_new0(FileHandle, 1);
+
+    if (!take_options(options, &o, errp) ||
+        !reopen_check_unchanged(s, &o, errp)) {
+        return false;
+    }
+    h->open_flags = system_open_flags(flags);
+    h->fd = open_again(s->h.fd, s->filename, h->open_flags, errp);
+    if (h->fd < 0) {
+        return false;
+    }
+    if (!setup_handle(s, h, errp) ||
+        !file_locks_copy(s, h->fd, errp)) {
+        close_handle(h);
+        relock(s);
+        return false;
+    }
+    s->reopen = h;
+    *state = g_steal_pointer(&h);
+    return true;
+}
+
+void file_reopen_commit(BlockDriverState *bs, void *state)
+{
+    FileState *s = bs->opaque;
+    FileHandle old = s->h;
+    int ret;
+
+    s->h = *s->reopen;
+    g_free(g_steal_pointer(&s->reopen));
+    qatomic_set(&s->missing, 0);
+    qatomic_set(&s->sync_error, 0);
+    ret = close_handle(&old);
+    relock(s);
+    if (ret < 0) {
+        /* A network file system says here what it could not write. */
+        file_latch_sync_error(s, ret);
+    }
+}
+
+void file_reopen_abort(BlockDriverState *bs, void *state)
+{
+    FileState *s = bs->opaque;
+
+    close_handle(s->reopen);
+    g_free(g_steal_pointer(&s->reopen));
+    relock(s);
 }

@@ -525,6 +525,9 @@ static int host_device_probe_device(const char *filename)
 #define FILE_COMMON_FUNCTIONS                                                \
     .instance_size = sizeof(FileState),                                      \
     .close = file_close,                                                     \
+    .reopen_prepare = file_reopen_prepare,                                   \
+    .reopen_commit = file_reopen_commit,                                     \
+    .reopen_abort = file_reopen_abort,                                       \
     .refresh_limits = file_refresh_limits,                                   \
     .check_perm = file_check_perm,                                           \
     .set_perm = file_set_perm,                                               \

@@ -76,6 +76,7 @@ typedef struct FileState {
     uint64_t locked_unshared;   /* bytes 200 + n */
     uint64_t perm;              /* what set_perm() set last */
     uint64_t shared;
+    FileHandle *reopen;         /* between prepare and commit or abort */
 
     /* Any thread, atomically. */
     unsigned missing;           /* FILE_NO_… */
@@ -109,6 +110,10 @@ bool file_open(BlockDriverState *bs, json_t *options, int flags, Error **errp);
 bool host_device_open(BlockDriverState *bs, json_t *options, int flags,
                       Error **errp);
 void file_close(BlockDriverState *bs);
+bool file_reopen_prepare(BlockDriverState *bs, json_t *options, int flags,
+                         void **state, Error **errp);
+void file_reopen_commit(BlockDriverState *bs, void *state);
+void file_reopen_abort(BlockDriverState *bs, void *state);
 bool file_parse_filename(const char *filename, json_t *options, Error **errp);
 bool host_device_parse_filename(const char *filename, json_t *options,
                                 Error **errp);
@@ -131,6 +136,8 @@ bool file_check_perm(BlockDriverState *bs, uint64_t perm, uint64_t shared,
                      Error **errp);
 void file_set_perm(BlockDriverState *bs, uint64_t perm, uint64_t shared);
 void file_abort_perm_update(BlockDriverState *bs);
+/* Give @fd, another open of the same file, the locks that @s has. */
+bool file_locks_copy(FileState *s, int fd, Error **errp);
 /* Release all locks of @fd: somebody else may hold a duplicate of it. */
 void file_locks_drop(int fd);
 /*

@@ -118,6 +118,34 @@ static void test_off(void)
     fake_close(a);
 }
 
+static void test_reopen_keeps(void)
+{
+    g_autofree char *path = fake_file(fake_dir_on_disk(), "reopen", 512);
+    BlockDriverState *bs = open_with(path, NULL, WRITER, SHARE_READS);
+    g_autoptr(json_t) options = json_object();
+    void *state;
+
+    g_assert_true(bs->drv->reopen_prepare(bs, options, 0, &state,
+                                          &error_abort));
+    /* Permissions change in between; our own new descriptor is no conflict. */
+    g_assert_true(bs->drv->check_perm(bs, BLK_PERM_CONSISTENT_READ |
+                                      BLK_PERM_WRITE, SHARE_READS,
+                                      &error_abort));
+    bs->drv->set_perm(bs, BLK_PERM_CONSISTENT_READ, SHARE_READS);
+    check_bytes(path, "100 201 202 203 ");
+    bs->drv->reopen_commit(bs, state);
+    check_bytes(path, "100 201 202 203 ");
+
+    g_assert_true(bs->drv->reopen_prepare(bs, options, BDRV_O_RDWR, &state,
+                                          &error_abort));
+    bs->drv->reopen_abort(bs, state);
+    check_bytes(path, "100 201 202 203 ");
+    g_assert_true(set_perm(bs, BLK_PERM_CONSISTENT_READ, SHARE_ALL,
+                           &error_abort));
+    check_bytes(path, "100 ");
+    fake_close(bs);
+}
+
 /* Another process: its locks count, and end with it. */
 static void test_other_process(void)
 {
@@ -166,6 +194,7 @@ int main(int argc, char **argv)
     g_test_add_func("/file-locks/check/conflict-names-the-holder",
                     test_conflict);
     g_test_add_func("/file-locks/option/off-takes-none", test_off);
+    g_test_add_func("/file-locks/reopen/are-kept", test_reopen_keeps);
     g_test_add_func("/file-locks/check/other-process", test_other_process);
     return fake_finish();
 }

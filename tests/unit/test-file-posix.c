@@ -276,6 +276,9 @@ static void test_failed_sync_sticks(void)
     g_assert_cmpint(fake_pwrite(bs, 0, buf, 512, 0), ==, 0);
     g_assert_cmpint(fake_pread(bs, 0, buf, 512), ==, 0);
 
+    g_assert_true(fake_reopen(bs, BDRV_O_RDWR, &error_abort));
+    g_assert_cmpint(bs->drv->flush(bs), ==, 0);
+    g_assert_cmpint(fake_pwrite(bs, 0, buf, 512, BDRV_REQ_FUA), ==, 0);
     fake_close(bs);
 }
 
@@ -416,6 +419,9 @@ static void test_lack_is_remembered(void)
     g_assert_cmpint(bs->drv->pdiscard(bs, 0, 4096), ==, -ENOTSUP);
     g_assert_cmpint(fault_calls, ==, 0);
     faults_end();
+    /* Another opening may be of something that is mounted better now. */
+    g_assert_true(fake_reopen(bs, BDRV_O_RDWR, &error_abort));
+    g_assert_cmpint(bs->drv->pdiscard(bs, 0, 4096), ==, 0);
     fake_close(bs);
 }
 
@@ -529,6 +535,24 @@ static void test_by_descriptor(void)
     fdset_clear();
 }
 
+static void test_reopen(void)
+{
+    g_autofree char *path = fake_file(fake_dir_on_disk(), "reopen", 4096);
+    g_autofree char *moved = g_strconcat(path, ".moved", NULL);
+    BlockDriverState *bs = fake_open(path, NULL, BDRV_O_RDWR, &error_abort);
+    char buf[512] = "";
+
+    g_assert_true(fake_reopen(bs, 0, &error_abort));
+    g_assert_cmpint(fake_pwrite(bs, 0, buf, 512, 0), ==, -EBADF);
+    /* Another file of this name is not what was opened. */
+    g_assert_cmpint(rename(path, moved), ==, 0);
+    g_free(fake_file(fake_dir_on_disk(), "reopen", 512));
+    g_assert_true(fake_reopen(bs, BDRV_O_RDWR, &error_abort));
+    g_assert_cmpint(bs->drv->getlength(bs), ==, 4096);
+    g_assert_cmpint(fake_pwrite(bs, 0, buf, 512, 0), ==, 0);
+    fake_close(bs);
+}
+
 int main(int argc, char **argv)
 {
     fake_init(&argc, &argv);
@@ -561,5 +585,6 @@ int main(int argc, char **argv)
                     test_wrong_type);
     g_test_add_func("/file/open/auto-read-only", test_auto_read_only);
     g_test_add_func("/file/open/by-descriptor", test_by_descriptor);
+    g_test_add_func("/file/reopen/is-of-the-same-inode", test_reopen);
     return fake_finish();
 }
