@@ -38,6 +38,7 @@ const FilePosixOps file_posix_system_ops = {
     .pwritev2 = pwritev2,
     .fallocate = fallocate,
     .fdatasync = fdatasync,
+    .ftruncate = ftruncate,
     .fstat = system_fstat,
     .lseek = lseek,
 };
@@ -524,6 +525,7 @@ static int host_device_probe_device(const char *filename)
 
 #define FILE_COMMON_FUNCTIONS                                                \
     .instance_size = sizeof(FileState),                                      \
+    .create_opts = file_create_opts,                                         \
     .close = file_close,                                                     \
     .reopen_prepare = file_reopen_prepare,                                   \
     .reopen_commit = file_reopen_commit,                                     \
@@ -538,6 +540,7 @@ static int host_device_probe_device(const char *filename)
     .pdiscard = file_pdiscard,                                               \
     .flush = file_flush,                                                     \
     .block_status = file_block_status,                                       \
+    .truncate = file_truncate,                                               \
     .getlength = file_getlength,                                             \
     .get_allocated_file_size = file_get_allocated_file_size,                 \
     .supported_write_flags = BDRV_REQ_FUA,                                   \
@@ -548,6 +551,7 @@ BlockDriver bdrv_file = {
     .protocol_name = "file",
     .parse_filename = file_parse_filename,
     .open = file_open,
+    .create = file_create,
     FILE_COMMON_FUNCTIONS,
 };
 
@@ -557,6 +561,7 @@ BlockDriver bdrv_host_device = {
     .probe_device = host_device_probe_device,
     .parse_filename = host_device_parse_filename,
     .open = host_device_open,
+    .create = host_device_create,
     FILE_COMMON_FUNCTIONS,
 };
 

@@ -5,6 +5,7 @@
  *   file-open.c    options, open, reopen, close
  *   file-probe.c   size, alignment and limits, asked of the kernel
  *   file-locks.c   locks against other processes
+ *   file-create.c  create, truncate, preallocation
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
@@ -29,6 +30,7 @@ typedef struct FilePosixOps {
                         off_t offset, int flags);
     int (*fallocate)(int fd, int mode, off_t offset, off_t len);
     int (*fdatasync)(int fd);
+    int (*ftruncate)(int fd, off_t length);
     int (*fstat)(int fd, struct stat *st);
     off_t (*lseek)(int fd, off_t offset, int whence);
 } FilePosixOps;
@@ -146,5 +148,15 @@ void file_locks_drop(int fd);
  */
 bool file_locks_take(int fd, const char *filename, uint64_t perm,
                      uint64_t shared, Error **errp);
+
+/* ---- file-create.c ---- */
+
+extern const BlockCreateOption file_create_opts[];
+bool file_create(BlockGraph *graph, const char *filename, json_t *options,
+                 Error **errp);
+bool host_device_create(BlockGraph *graph, const char *filename,
+                        json_t *options, Error **errp);
+bool file_truncate(BlockDriverState *bs, int64_t offset, bool exact,
+                   PreallocMode prealloc, int flags, Error **errp);
 
 #endif

@@ -146,6 +146,20 @@ static void test_reopen_keeps(void)
     fake_close(bs);
 }
 
+/* Create cuts a file to nothing: not while somebody writes it. */
+static void test_create(void)
+{
+    g_autofree char *path = fake_file(fake_dir_on_disk(), "create", 512);
+    BlockDriverState *bs = open_with(path, NULL, WRITER, SHARE_READS);
+    g_autoptr(json_t) options = json_pack("{s:i}", "size", 1024);
+    g_autoptr(Error) err = NULL;
+
+    g_assert_false(bdrv_file.create(NULL, path, options, &err));
+    g_assert_cmpstr(error_get_pretty(err), ==, "Failed to get \"write\" lock");
+    g_assert_cmpint(bs->drv->getlength(bs), ==, 512);
+    fake_close(bs);
+}
+
 /* Another process: its locks count, and end with it. */
 static void test_other_process(void)
 {
@@ -195,6 +209,7 @@ int main(int argc, char **argv)
                     test_conflict);
     g_test_add_func("/file-locks/option/off-takes-none", test_off);
     g_test_add_func("/file-locks/reopen/are-kept", test_reopen_keeps);
+    g_test_add_func("/file-locks/create/respects-a-writer", test_create);
     g_test_add_func("/file-locks/check/other-process", test_other_process);
     return fake_finish();
 }

@@ -553,6 +553,101 @@ static void test_reopen(void)
     fake_close(bs);
 }
 
+/* ---- Length ---- */
+
+static bool truncate_to(BlockDriverState *bs, int64_t length,
+                        PreallocMode mode, Error **errp)
+{
+    return bs->drv->truncate(bs, length, true, mode, 0, errp);
+}
+
+static void test_truncate(void)
+{
+    BlockDriverState *bs = open_rw(fake_dir_on_disk(), "truncate", 4096);
+    g_autoptr(Error) e1 = NULL, e2 = NULL;
+
+    g_assert_true(truncate_to(bs, 1 * MiB, PREALLOC_MODE_OFF, &error_abort));
+    g_assert_cmpint(bs->drv->getlength(bs), ==, 1 * MiB);
+    g_assert_cmpint(bs->drv->get_allocated_file_size(bs), <=, 64 * KiB);
+    g_assert_true(truncate_to(bs, 2 * MiB, PREALLOC_MODE_FALLOC,
+                              &error_abort));
+    g_assert_cmpint(bs->drv->get_allocated_file_size(bs), >=, 1 * MiB);
+    g_assert_true(truncate_to(bs, 3 * MiB, PREALLOC_MODE_FULL, &error_abort));
+    g_assert_cmpint(bs->drv->get_allocated_file_size(bs), >=, 2 * MiB);
+    g_assert_cmpint(bs->drv->getlength(bs), ==, 3 * MiB);
+    g_assert_true(truncate_to(bs, 512, PREALLOC_MODE_OFF, &error_abort));
+
+    g_assert_false(truncate_to(bs, 0, PREALLOC_MODE_FULL, &e1));
+    g_assert_cmpstr(error_get_pretty(e1), ==,
+                    "Cannot use preallocation for shrinking files");
+    g_assert_false(truncate_to(bs, 4096, PREALLOC_MODE_METADATA, &e2));
+    g_assert_cmpstr(error_get_pretty(e2), ==,
+                    "Unsupported preallocation mode: metadata");
+    g_assert_cmpint(bs->drv->getlength(bs), ==, 512);
+    fake_close(bs);
+}
+
+static void test_failed_preallocation_restores(void)
+{
+    static const Fault falloc[] = { { .err = ENOSPC } };
+    static const Fault write[] = { { .at_most = 100 }, { .err = ENOSPC } };
+    static const Fault sync[] = { { .at_most = SIZE_MAX }, { .err = EIO } };
+    BlockDriverState *bs = open_rw(fake_dir_on_disk(), "prealloc", 4096);
+    g_autoptr(Error) e1 = NULL, e2 = NULL, e3 = NULL;
+
+    faults_begin(falloc, 1);
+    g_assert_false(truncate_to(bs, 65536, PREALLOC_MODE_FALLOC, &e1));
+    faults_end();
+    g_assert_cmpstr(error_get_pretty(e1), ==, "Could not preallocate new "
+                    "data: No space left on device");
+    faults_begin(write, 2);
+    g_assert_false(truncate_to(bs, 65536, PREALLOC_MODE_FULL, &e2));
+    faults_end();
+    g_assert_cmpstr(error_get_pretty(e2), ==, "Could not write zeros for "
+                    "preallocation: No space left on device");
+    faults_begin(sync, 2);
+    g_assert_false(truncate_to(bs, 65536, PREALLOC_MODE_FULL, &e3));
+    faults_end();
+    g_assert_cmpstr(error_get_pretty(e3), ==,
+                    "Could not flush file to disk: Input/output error");
+    g_assert_cmpint(bs->drv->getlength(bs), ==, 4096);
+    fake_close(bs);
+}
+
+static bool create(const char *path, const char *options, Error **errp)
+{
+    g_autoptr(json_t) o = options_from_json(options, &error_abort);
+
+    return bdrv_file.create(NULL, path, o, errp);
+}
+
+static void test_create(void)
+{
+    g_autofree char *path = g_build_filename(fake_dir_on_disk(), "new", NULL);
+    g_autofree char *nodir = g_build_filename(path, "x", NULL);
+    g_autofree char *uri = g_strconcat("file:", path, NULL);
+    g_autoptr(Error) e1 = NULL, e2 = NULL, e3 = NULL;
+    struct stat st;
+
+    g_assert_true(create(uri, "{'size':'700'}", &error_abort));
+    g_assert_cmpint(stat(path, &st), ==, 0);
+    g_assert_cmpint(st.st_size, ==, 1024);
+    g_assert_true(create(path, "{'size':65536,'preallocation':'falloc',"
+                         "'nocow':'on'}", &error_abort));
+    g_assert_cmpint(stat(path, &st), ==, 0);
+    g_assert_cmpint(st.st_blocks * 512, >=, 65536);
+
+    g_assert_false(create(path, "{'size':512,'preallocation':'metadata'}",
+                          &e1));
+    g_assert_cmpstr(error_get_pretty(e1), ==,
+                    "Unsupported preallocation mode: metadata");
+    g_assert_false(create(path, "{'size':512,'extent_size_hint':'8G'}", &e2));
+    g_assert_cmpstr(error_get_pretty(e2), ==,
+                    "Extent size hint is too large");
+    g_assert_false(create(nodir, "{'size':512}", &e3));
+    g_assert_true(g_str_has_prefix(error_get_pretty(e3), "Could not create"));
+}
+
 int main(int argc, char **argv)
 {
     fake_init(&argc, &argv);
@@ -586,5 +681,9 @@ int main(int argc, char **argv)
     g_test_add_func("/file/open/auto-read-only", test_auto_read_only);
     g_test_add_func("/file/open/by-descriptor", test_by_descriptor);
     g_test_add_func("/file/reopen/is-of-the-same-inode", test_reopen);
+    g_test_add_func("/file/truncate/modes", test_truncate);
+    g_test_add_func("/file/truncate/failure-restores-the-length",
+                    test_failed_preallocation_restores);
+    g_test_add_func("/file/create/options", test_create);
     return fake_finish();
 }
