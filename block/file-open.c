@@ -83,7 +83,13 @@ static bool setup_handle(FileState *s, FileHandle *h, Error **errp)
     static uint64_t last_serial;
 
     h->serial = qatomic_fetch_inc(&last_serial) + 1;
-    return file_probe_handle(h, errp);
+    if (!file_probe_handle(h, errp)) {
+        return false;
+    }
+    /* O_DIRECT waits for its device even if asked not to wait. */
+    h->inline_io = s->has_io && (!h->is_device || h->is_blkdev) &&
+                   (!h->direct || h->in_memory);
+    return true;
 }
 
 static bool check_type(BlockDriverState *bs, const char *filename, int fd,

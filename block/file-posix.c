@@ -8,6 +8,11 @@
  * shrunk.  Only the rest of a last, partial sector reads as zeroes, because
  * lengths are rounded up to sectors.
  *
+ * The fast path (submit) first tries in the submitting thread what cannot
+ * wait: buffered reads of cached pages, and writes where the file system can
+ * say "it would block" (RWF_NOWAIT); all of it on tmpfs, which waits for no
+ * device.  What remains goes to a worker.
+ *
  * An fsync that failed may have dropped dirty data, and the kernel says so
  * once.  So the error is kept, and every later flush and FUA write of this
  * open file fails with it.
@@ -35,6 +40,7 @@ static int system_fstat(int fd, struct stat *st)
 const FilePosixOps file_posix_system_ops = {
     .preadv = preadv,
     .pwritev = pwritev,
+    .preadv2 = preadv2,
     .pwritev2 = pwritev2,
     .fallocate = fallocate,
     .fdatasync = fdatasync,
@@ -46,6 +52,30 @@ const FilePosixOps file_posix_system_ops = {
 const FilePosixOps *file_posix_ops = &file_posix_system_ops;
 
 /* ---- Vectors ---- */
+
+int file_request_iov(const BdrvTrackedRequest *req, const struct iovec **iov,
+                     struct iovec *one)
+{
+    const QEMUIOVector *qiov = req->qiov;
+    size_t skip = req->qiov_offset;
+    int first = 0;
+
+    if (skip == 0 && qiov->size == (size_t)req->bytes) {
+        *iov = qiov->iov;
+        return qiov->niov <= IOV_MAX ? qiov->niov : 0;
+    }
+    while (first < qiov->niov && skip >= qiov->iov[first].iov_len) {
+        skip -= qiov->iov[first++].iov_len;
+    }
+    if (first == qiov->niov ||
+        qiov->iov[first].iov_len - skip < (size_t)req->bytes) {
+        return 0;
+    }
+    one->iov_base = (char *)qiov->iov[first].iov_base + skip;
+    one->iov_len = req->bytes;
+    *iov = one;
+    return 1;
+}
 
 static bool file_iov_is_aligned(const FileHandle *h, const struct iovec *iov,
                                 int niov)
@@ -513,6 +543,88 @@ static int file_block_status(BlockDriverState *bs, bool want_zero,
     return (ret ? BDRV_BLOCK_DATA : BDRV_BLOCK_ZERO) | BDRV_BLOCK_OFFSET_VALID;
 }
 
+/* ---- The fast path ---- */
+
+static bool complete_inline(BdrvTrackedRequest *req, int ret)
+{
+    bdrv_request_is_inline(req);
+    bdrv_request_complete(req, ret);
+    return true;
+}
+
+/* Read what is in the page cache.  False: it is not, or not all. */
+static bool inline_read(FileState *s, BdrvTrackedRequest *req)
+{
+    const struct iovec *iov;
+    struct iovec one;
+    int niov = file_request_iov(req, &iov, &one);
+    ssize_t n;
+
+    if (niov == 0) {
+        return false;
+    }
+    if (s->h.in_memory) {
+        n = file_posix_ops->preadv(s->h.fd, iov, niov, req->map_offset);
+    } else if (file_lacks(s, FILE_NO_NOWAIT_READ)) {
+        return false;
+    } else {
+        n = file_posix_ops->preadv2(s->h.fd, iov, niov, req->map_offset,
+                                    RWF_NOWAIT);
+        if (n < 0 && (errno == EOPNOTSUPP || errno == ENOSYS)) {
+            file_set_lacks(s, FILE_NO_NOWAIT_READ);
+        }
+    }
+    /* Anything but success is for the blocking function to find out. */
+    return n == req->bytes && complete_inline(req, 0);
+}
+
+/* Doing it again in a worker does no harm: nobody was told that it is done. */
+static bool inline_write(FileState *s, BdrvTrackedRequest *req)
+{
+    const struct iovec *iov;
+    struct iovec one;
+    int niov = file_request_iov(req, &iov, &one);
+    ssize_t n;
+
+    if (niov == 0 || (req->flags & BDRV_REQ_FUA)) {
+        return false;
+    }
+    if (s->h.in_memory) {
+        n = file_posix_ops->pwritev(s->h.fd, iov, niov, req->map_offset);
+    } else if (file_lacks(s, FILE_NO_NOWAIT_WRITE)) {
+        return false;
+    } else {
+        n = file_posix_ops->pwritev2(s->h.fd, iov, niov, req->map_offset,
+                                     RWF_NOWAIT);
+        if (n < 0 && (errno == EOPNOTSUPP || errno == ENOSYS)) {
+            file_set_lacks(s, FILE_NO_NOWAIT_WRITE);
+        }
+    }
+    return n == req->bytes && complete_inline(req, 0);
+}
+
+static bool try_inline(FileState *s, BdrvTrackedRequest *req)
+{
+    switch (req->type) {
+    case BDRV_REQ_READ:
+        return inline_read(s, req);
+    case BDRV_REQ_WRITE:
+        return inline_write(s, req);
+    case BDRV_REQ_FLUSH:
+        /* tmpfs has nothing to write back to: the call does nothing. */
+        return s->h.in_memory && complete_inline(req, file_sync(s));
+    default:
+        return false;
+    }
+}
+
+static bool file_submit(BlockDriverState *bs, BdrvTrackedRequest *req)
+{
+    FileState *s = bs->opaque;
+
+    return s->h.inline_io && try_inline(s, req);
+}
+
 /* ---- Tables ---- */
 
 static int host_device_probe_device(const char *filename)
@@ -544,7 +656,8 @@ static int host_device_probe_device(const char *filename)
     .getlength = file_getlength,                                             \
     .get_allocated_file_size = file_get_allocated_file_size,                 \
     .supported_write_flags = BDRV_REQ_FUA,                                   \
-    .supported_zero_flags = BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK
+    .supported_zero_flags = BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK,       \
+    .submit = file_submit
 
 BlockDriver bdrv_file = {
     .format_name = "file",

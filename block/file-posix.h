@@ -26,6 +26,8 @@ typedef struct FilePosixOps {
     ssize_t (*preadv)(int fd, const struct iovec *iov, int niov, off_t offset);
     ssize_t (*pwritev)(int fd, const struct iovec *iov, int niov,
                        off_t offset);
+    ssize_t (*preadv2)(int fd, const struct iovec *iov, int niov, off_t offset,
+                       int flags);
     ssize_t (*pwritev2)(int fd, const struct iovec *iov, int niov,
                         off_t offset, int flags);
     int (*fallocate)(int fd, int mode, off_t offset, off_t len);
@@ -47,6 +49,8 @@ enum {
     FILE_NO_BLKDISCARD   = 1 << 3,
     FILE_NO_BLKZEROOUT   = 1 << 4,
     FILE_NO_DSYNC_WRITE  = 1 << 6,
+    FILE_NO_NOWAIT_READ  = 1 << 7,
+    FILE_NO_NOWAIT_WRITE = 1 << 8,
     FILE_NO_FSYNC        = 1 << 10,
 };
 
@@ -60,6 +64,8 @@ typedef struct FileHandle {
     bool direct;                /* O_DIRECT is on */
     /* In memory (tmpfs): no request ever waits for a device. */
     bool in_memory;
+    /* Try reads and writes in the submitting thread first. */
+    bool inline_io;
     uint32_t request_alignment;
     uint32_t mem_alignment;
     uint32_t logical_block_size;
@@ -105,6 +111,14 @@ static inline void file_set_lacks(FileState *s, unsigned what)
 {
     qatomic_or(&s->missing, what);
 }
+
+/*
+ * The vector of @req for one system call: the request's own, without a copy,
+ * or @one when it is a part of one entry.  Returns the number of entries, 0 if
+ * it takes more than that (the worker slices it).
+ */
+int file_request_iov(const BdrvTrackedRequest *req, const struct iovec **iov,
+                     struct iovec *one);
 
 /* ---- file-open.c ---- */
 

@@ -436,6 +436,119 @@ static void test_zero_errors_come_through(void)
     fake_close(bs);
 }
 
+/* ---- The fast path ---- */
+
+static AioContext *enter_context(void)
+{
+    AioContext *ctx = aio_context_new(&error_abort);
+
+    aio_context_enter(ctx);
+    return ctx;
+}
+
+static void leave_context(AioContext *ctx)
+{
+    aio_context_leave(ctx);
+    aio_context_unref(ctx);
+}
+
+static void test_cached_read_is_inline(void)
+{
+    AioContext *ctx = enter_context();
+    BlockDriverState *bs = open_rw(fake_dir_on_disk(), "cached", 64 * KiB);
+    g_autofree char *buf = g_malloc0(64 * KiB);
+    FakeRequest fr;
+
+    g_assert_cmpint(fake_run(bs, ctx, &fr, BDRV_REQ_READ, 0, 4096, buf,
+                             32 * KiB), ==, 0);
+    g_assert_true(fake_is_filled(buf, 0x5a, 32 * KiB));
+    if (file_lacks(fake_state(bs), FILE_NO_NOWAIT_READ)) {
+        g_assert_true(fr.was_worker);
+    } else {
+        g_assert_true(fr.was_inline);
+        g_assert_false(fr.was_worker);
+    }
+    /* Past the end of data: a worker finds out what that means. */
+    g_assert_cmpint(truncate(bs->filename, 8192), ==, 0);
+    g_assert_cmpint(fake_run(bs, ctx, &fr, BDRV_REQ_READ, 0, 4096, buf,
+                             32 * KiB), ==, -EIO);
+    g_assert_true(fr.was_worker);
+    fake_close(bs);
+    leave_context(ctx);
+}
+
+static void test_memory_is_inline(void)
+{
+    AioContext *ctx;
+    BlockDriverState *bs;
+    char buf[4096] = "", back[4096] = "";
+    FakeRequest fr;
+
+    if (!fake_dir_in_memory()) {
+        g_test_skip("no tmpfs at /dev/shm");
+        return;
+    }
+    ctx = enter_context();
+    bs = open_rw(fake_dir_in_memory(), "inline", 64 * KiB);
+    memset(buf, 0x11, sizeof(buf));
+    g_assert_cmpint(fake_run(bs, ctx, &fr, BDRV_REQ_WRITE, 0, 4096, buf,
+                             sizeof(buf)), ==, 0);
+    g_assert_true(fr.was_inline);
+    g_assert_cmpint(fake_run(bs, ctx, &fr, BDRV_REQ_READ, 0, 4096, back,
+                             sizeof(back)), ==, 0);
+    g_assert_true(fr.was_inline);
+    g_assert_cmpmem(buf, sizeof(buf), back, sizeof(back));
+    g_assert_cmpint(fake_run(bs, ctx, &fr, BDRV_REQ_FLUSH, 0, 0, NULL, 0),
+                    ==, 0);
+    g_assert_true(fr.was_inline);
+    /* May take long: not in the loop's thread. */
+    fake_submit(bs, ctx, &fr, BDRV_REQ_DISCARD, 0, 0, NULL, 4096);
+    g_assert_cmpint(fake_wait(&fr), ==, 0);
+    g_assert_true(fr.was_worker);
+    fake_close(bs);
+    leave_context(ctx);
+}
+
+static void test_part_of_vector(void)
+{
+    AioContext *ctx = enter_context();
+    const char *dir = fake_dir_in_memory() ?: fake_dir_on_disk();
+    BlockDriverState *bs = open_rw(dir, "part", 64 * KiB);
+    char buf[3][1024];
+    FakeRequest fr;
+
+    for (size_t offset = 0; offset < 2048; offset += 512) {
+        memset(buf, 0, sizeof(buf));
+        qemu_iovec_init(&fr.qiov, 3);
+        for (int i = 0; i < 3; i++) {
+            qemu_iovec_add(&fr.qiov, buf[i], sizeof(buf[i]));
+        }
+        fr.req = (BdrvTrackedRequest){
+            .type = BDRV_REQ_READ, .bytes = 1024, .qiov = &fr.qiov,
+            .qiov_offset = offset, .ctx = ctx, .bs = bs,
+        };
+        {
+            const struct iovec *iov;
+            struct iovec one;
+            int n = file_request_iov(&fr.req, &iov, &one);
+
+            /* In one entry, or a worker's. */
+            g_assert_cmpint(n, ==, offset % 1024 == 0 ? 1 : 0);
+            if (n) {
+                g_assert_true(iov->iov_base == (char *)buf + offset);
+                g_assert_cmpint(iov->iov_len, ==, 1024);
+            }
+        }
+        g_assert_cmpint(bs->drv->preadv(bs, 0, 1024, &fr.qiov, offset, 0), ==,
+                        0);
+        g_assert_true(fake_is_filled((char *)buf + offset, 0x5a, 1024));
+        g_assert_true(fake_is_filled(buf, 0, offset));
+        qemu_iovec_destroy(&fr.qiov);
+    }
+    fake_close(bs);
+    leave_context(ctx);
+}
+
 /* ---- Options and opening ---- */
 
 static void check_open_error(const char *filename, const char *options,
@@ -675,6 +788,10 @@ int main(int argc, char **argv)
                     test_lack_is_remembered);
     g_test_add_func("/file/zero/errors-come-through",
                     test_zero_errors_come_through);
+    g_test_add_func("/file/submit/cached-read-is-inline",
+                    test_cached_read_is_inline);
+    g_test_add_func("/file/submit/tmpfs-is-inline", test_memory_is_inline);
+    g_test_add_func("/file/submit/part-of-a-vector", test_part_of_vector);
     g_test_add_func("/file/open/bad-options", test_bad_options);
     g_test_add_func("/file/open/wrong-type-is-refused-without-blocking",
                     test_wrong_type);
