@@ -17,6 +17,8 @@
 #include "qemu/atomic.h"
 #include "qemu/iov.h"
 
+struct io_context;
+struct iocb;
 
 /*
  * The system calls of the data path, so that a test can put itself between the
@@ -35,11 +37,26 @@ typedef struct FilePosixOps {
     int (*ftruncate)(int fd, off_t length);
     int (*fstat)(int fd, struct stat *st);
     off_t (*lseek)(int fd, off_t offset, int whence);
+    /* Submission by the engines; these two return -errno. */
+    int (*io_submit)(struct io_context *io, long n, struct iocb **iocbs);
 } FilePosixOps;
 
 /* Swapped by tests only, while no file is open. */
 extern const FilePosixOps *file_posix_ops;
 extern const FilePosixOps file_posix_system_ops;
+
+/* How requests that have to wait for a device are run. */
+typedef enum FileEngine {
+    FILE_ENGINE_THREADS,      /* pool threads, with the blocking functions */
+    FILE_ENGINE_NATIVE,       /* linux-aio */
+} FileEngine;
+
+/* The option "aio"; its absence is AUTO. */
+typedef enum FileAio {
+    FILE_AIO_THREADS,
+    FILE_AIO_NATIVE,
+    FILE_AIO_AUTO,
+} FileAio;
 
 /* Kinds of fallocate() and their like that a file turned out not to have. */
 enum {
@@ -51,6 +68,7 @@ enum {
     FILE_NO_DSYNC_WRITE  = 1 << 6,
     FILE_NO_NOWAIT_READ  = 1 << 7,
     FILE_NO_NOWAIT_WRITE = 1 << 8,
+    FILE_NO_AIO_FSYNC    = 1 << 9,
     FILE_NO_FSYNC        = 1 << 10,
 };
 
@@ -66,6 +84,7 @@ typedef struct FileHandle {
     bool in_memory;
     /* Try reads and writes in the submitting thread first. */
     bool inline_io;
+    FileEngine engine;
     uint32_t request_alignment;
     uint32_t mem_alignment;
     uint32_t logical_block_size;
@@ -76,8 +95,10 @@ typedef struct FileState {
     /* Constant while undrained. */
     FileHandle h;
     char *filename;
+    FileAio aio;
     bool has_io;                /* data will be accessed: there is an engine */
     bool use_locks;
+    uint32_t max_batch;         /* aio-max-batch; 0: the engine's own */
 
     /* Control thread: the locks on the host. */
     uint64_t locked_perm;       /* bytes 100 + n that we hold */
@@ -121,6 +142,9 @@ int file_request_iov(const BdrvTrackedRequest *req, const struct iovec **iov,
                      struct iovec *one);
 
 /* ---- file-open.c ---- */
+
+extern const char *const file_aio_names[];      /* by FileAio */
+extern const char *const file_engine_names[];   /* by FileEngine */
 
 bool file_open(BlockDriverState *bs, json_t *options, int flags, Error **errp);
 bool host_device_open(BlockDriverState *bs, json_t *options, int flags,
@@ -172,5 +196,29 @@ bool host_device_create(BlockGraph *graph, const char *filename,
                         json_t *options, Error **errp);
 bool file_truncate(BlockDriverState *bs, int64_t offset, bool exact,
                    PreallocMode prealloc, int flags, Error **errp);
+
+/* ---- linux-aio.c ---- */
+
+/* Does the system have it? */
+bool laio_available(void);
+/*
+ * Home thread: queue @req, to go out at the end of the iteration.  False: not
+ * possible, ask a worker.
+ */
+bool laio_submit(FileState *s, BdrvTrackedRequest *req);
+/* Home thread: take @req back, if it has not gone to the kernel yet. */
+bool laio_cancel(BdrvTrackedRequest *req);
+
+/* Counters of a context's engine, for tests; zero without one. */
+typedef struct FileEngineStats {
+    uint64_t requests;          /* taken */
+    uint64_t submits;           /* system calls that submitted some */
+    uint64_t retried;           /* handed to a worker after all */
+    unsigned max_in_flight;     /* most at a time, so far */
+    unsigned capacity;          /* the limit */
+} FileEngineStats;
+
+/* Owner thread of @ctx. */
+void laio_get_stats(AioContext *ctx, FileEngineStats *stats);
 
 #endif
