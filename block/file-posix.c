@@ -23,6 +23,7 @@
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
 #include "qemu/osdep.h"
+#include <libaio.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
@@ -47,6 +48,7 @@ const FilePosixOps file_posix_system_ops = {
     .ftruncate = ftruncate,
     .fstat = system_fstat,
     .lseek = lseek,
+    .io_submit = io_submit,
 };
 
 const FilePosixOps *file_posix_ops = &file_posix_system_ops;
@@ -77,8 +79,8 @@ int file_request_iov(const BdrvTrackedRequest *req, const struct iovec **iov,
     return 1;
 }
 
-static bool file_iov_is_aligned(const FileHandle *h, const struct iovec *iov,
-                                int niov)
+bool file_iov_is_aligned(const FileHandle *h, const struct iovec *iov,
+                         int niov)
 {
     uintptr_t bits = 0;
 

@@ -141,6 +141,10 @@ static inline void file_set_lacks(FileState *s, unsigned what)
 int file_request_iov(const BdrvTrackedRequest *req, const struct iovec **iov,
                      struct iovec *one);
 
+/* Can these buffers go to the device as they are? */
+bool file_iov_is_aligned(const FileHandle *h, const struct iovec *iov,
+                         int niov);
+
 /* ---- file-open.c ---- */
 
 extern const char *const file_aio_names[];      /* by FileAio */
