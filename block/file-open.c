@@ -16,10 +16,24 @@
 #include "file-posix.h"
 #include "qemu/cutils.h"
 
+const char *const file_aio_names[] = {
+    [FILE_AIO_THREADS] = "threads",
+    [FILE_AIO_NATIVE] = "native",
+    NULL,
+};
+
+const char *const file_engine_names[] = {
+    [FILE_ENGINE_THREADS] = "threads",
+    [FILE_ENGINE_NATIVE] = "native",
+    NULL,
+};
+
 /* The options of the driver, as given. */
 typedef struct FileOptions {
     char *filename;
+    int aio;                    /* FileAio */
     OnOffAuto locking;
+    uint64_t max_batch;
 } FileOptions;
 
 static void file_options_clear(FileOptions *o)
@@ -48,10 +62,13 @@ static bool take_options(json_t *options, FileOptions *o, Error **errp)
     bool unused_flag = false;
     g_autofree char *pr_manager = NULL;
 
-    *o = (FileOptions){};
+    *o = (FileOptions){ .aio = FILE_AIO_AUTO };
     o->filename = opt_take_str(options, "filename");
     pr_manager = opt_take_str(options, "pr-manager");
-    if (!opt_take_on_off_auto(options, "locking", &o->locking, errp)) {
+    if (!opt_take_enum(options, "aio", file_aio_names, &o->aio, errp) ||
+        !opt_take_on_off_auto(options, "locking", &o->locking, errp) ||
+        !opt_take_range(options, "aio-max-batch", 0, UINT32_MAX,
+                        &o->max_batch, errp)) {
         return false;
     }
     /* Both are about handing an image over to a migration's other end, when
@@ -77,19 +94,36 @@ static int system_open_flags(int flags)
     return (flags & BDRV_O_NOCACHE) ? o | O_DIRECT : o;
 }
 
+static bool choose_engine(FileState *s, FileHandle *h, Error **errp)
+{
+    h->engine = FILE_ENGINE_THREADS;
+    if (s->aio == FILE_AIO_NATIVE) {
+        if (!h->direct) {
+            error_setg(errp, "aio=native was specified, but it requires "
+                       "cache.direct=on, which was not specified.");
+            return false;
+        }
+        if (!laio_available()) {
+            error_setg(errp, "aio=native was specified, but the system does "
+                       "not support Linux AIO");
+            return false;
+        }
+        h->engine = FILE_ENGINE_NATIVE;
+    }
+    /* O_DIRECT waits for its device even if asked not to wait. */
+    h->inline_io = s->has_io && (!h->is_device || h->is_blkdev) &&
+                   (!h->direct || (h->in_memory &&
+                                   h->engine == FILE_ENGINE_THREADS));
+    return true;
+}
+
 /* Everything about h->fd, which is open. */
 static bool setup_handle(FileState *s, FileHandle *h, Error **errp)
 {
     static uint64_t last_serial;
 
     h->serial = qatomic_fetch_inc(&last_serial) + 1;
-    if (!file_probe_handle(h, errp)) {
-        return false;
-    }
-    /* O_DIRECT waits for its device even if asked not to wait. */
-    h->inline_io = s->has_io && (!h->is_device || h->is_blkdev) &&
-                   (!h->direct || h->in_memory);
-    return true;
+    return file_probe_handle(h, errp) && choose_engine(s, h, errp);
 }
 
 static bool check_type(BlockDriverState *bs, const char *filename, int fd,
@@ -189,6 +223,10 @@ static bool open_handle(BlockDriverState *bs, OnOffAuto locking, int flags,
     FileState *s = bs->opaque;
     int fd_flags;
 
+    if (s->aio == FILE_AIO_NATIVE && !(flags & BDRV_O_NOCACHE)) {
+        /* Before the file is touched: the message is about the options. */
+        return choose_engine(s, &s->h, errp);
+    }
     if (!choose_locking(s, locking, errp)) {
         return false;
     }
@@ -227,6 +265,8 @@ static bool open_common(BlockDriverState *bs, json_t *options, int flags,
         return false;
     }
     s->filename = g_steal_pointer(&o.filename);
+    s->aio = o.aio;
+    s->max_batch = o.max_batch;
     s->has_io = !(flags & BDRV_O_NO_IO);
     s->shared = BLK_PERM_ALL;
     if (open_handle(bs, o.locking, flags, device, errp)) {
@@ -271,9 +311,10 @@ static bool reopen_check_unchanged(const FileState *s, const FileOptions *o,
 {
     const char *changed =
         o->filename && !g_str_equal(o->filename, s->filename) ? "filename" :
+        o->aio != FILE_AIO_AUTO && o->aio != (int)s->aio ? "aio" :
         o->locking != ON_OFF_AUTO_AUTO &&
         (o->locking == ON_OFF_AUTO_ON) != s->use_locks ? "locking" :
-        NULL;
+        o->max_batch && o->max_batch != s->max_batch ? "aio-max-batch" : NULL;
 
     if (changed) {
         error_setg(errp, "Cannot change the option '%s'", changed);

@@ -11,7 +11,7 @@
  * The fast path (submit) first tries in the submitting thread what cannot
  * wait: buffered reads of cached pages, and writes where the file system can
  * say "it would block" (RWF_NOWAIT); all of it on tmpfs, which waits for no
- * device.  What remains goes to a worker.
+ * device.  What remains goes to the engine of the file, or to a worker.
  *
  * An fsync that failed may have dropped dirty data, and the kernel says so
  * once.  So the error is kept, and every later flush and FUA write of this
@@ -624,7 +624,25 @@ static bool file_submit(BlockDriverState *bs, BdrvTrackedRequest *req)
 {
     FileState *s = bs->opaque;
 
-    return s->h.inline_io && try_inline(s, req);
+    if (likely(s->h.inline_io) && try_inline(s, req)) {
+        return true;
+    }
+    switch (s->h.engine) {
+    case FILE_ENGINE_NATIVE:
+        return laio_submit(s, req);
+    case FILE_ENGINE_THREADS:
+        break;
+    }
+    return false;
+}
+
+static void file_cancel(BlockDriverState *bs, BdrvTrackedRequest *req)
+{
+    FileState *s = bs->opaque;
+
+    if (s->h.engine == FILE_ENGINE_NATIVE && laio_cancel(req)) {
+        bdrv_request_complete(req, -ECANCELED);
+    }
 }
 
 /* ---- Tables ---- */
@@ -659,7 +677,8 @@ static int host_device_probe_device(const char *filename)
     .get_allocated_file_size = file_get_allocated_file_size,                 \
     .supported_write_flags = BDRV_REQ_FUA,                                   \
     .supported_zero_flags = BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK,       \
-    .submit = file_submit
+    .submit = file_submit,                                                   \
+    .cancel = file_cancel
 
 BlockDriver bdrv_file = {
     .format_name = "file",

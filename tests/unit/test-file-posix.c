@@ -564,6 +564,9 @@ static void test_bad_options(void)
 {
     g_autofree char *path = fake_file(fake_dir_on_disk(), "options", 512);
 
+    check_open_error(path, "{'aio':'native'}", 0,
+                     "aio=native was specified, but it requires "
+                     "cache.direct=on, which was not specified.");
     check_open_error(path, "{'pr-manager':'x'}", 0,
                      "No persistent reservation manager with id 'x'");
     check_open_error("", NULL, 0,

@@ -1,0 +1,297 @@
+/*
+ * See engine-tests.h.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "qemu/osdep.h"
+#include "engine-tests.h"
+
+#define BLOCK 4096
+
+AioContext *engine_enter(void)
+{
+    AioContext *ctx = aio_context_new(&error_abort);
+
+    aio_context_enter(ctx);
+    return ctx;
+}
+
+void engine_leave(AioContext *ctx)
+{
+    aio_context_leave(ctx);
+    aio_context_unref(ctx);
+}
+
+static BlockDriverState *engine_open_file(const EngineTest *t,
+                                          const char *path)
+{
+    g_autofree char *options = g_strdup_printf("{'aio':'%s'}", t->name);
+
+    if (!t->available()) {
+        g_test_skip("the system does not have this engine");
+        return NULL;
+    }
+    if (fake_skip_without_direct(fake_dir_on_disk())) {
+        return NULL;
+    }
+    return fake_open(path, options, BDRV_O_RDWR | BDRV_O_NOCACHE,
+                     &error_abort);
+}
+
+BlockDriverState *engine_open(const EngineTest *t, const char *name,
+                              int64_t size)
+{
+    g_autofree char *path = fake_file_uncached(fake_dir_on_disk(), name, size);
+
+    return engine_open_file(t, path);
+}
+
+/* ---- Data ---- */
+
+static void test_data(gconstpointer data)
+{
+    const EngineTest *t = data;
+    BlockDriverState *bs = engine_open(t, "data", 1 * MiB);
+    AioContext *ctx;
+    FakeRequest fr;
+    char *buf, *back;
+    FileEngineStats before_reads, stats;
+
+    if (!bs) {
+        return;
+    }
+    ctx = engine_enter();
+    buf = fake_buf(64 * KiB, 0);
+    back = fake_buf(64 * KiB, 1);
+    for (int i = 0; i < 64 * KiB; i++) {
+        buf[i] = i * 31 >> 3;
+    }
+    g_assert_cmpint(fake_run(bs, ctx, &fr, BDRV_REQ_WRITE, 0, 128 * KiB, buf,
+                             64 * KiB), ==, 0);
+    g_assert_cmpint(fake_run(bs, ctx, &fr, BDRV_REQ_WRITE, BDRV_REQ_FUA,
+                             256 * KiB, buf, 64 * KiB), ==, 0);
+    g_assert_cmpint(fake_run(bs, ctx, &fr, BDRV_REQ_FLUSH, 0, 0, NULL, 0), ==,
+                    0);
+    t->get_stats(ctx, &before_reads);
+    g_assert_cmpint(fake_run(bs, ctx, &fr, BDRV_REQ_READ, 0, 256 * KiB, back,
+                             64 * KiB), ==, 0);
+    g_assert_cmpmem(buf, 64 * KiB, back, 64 * KiB);
+    g_assert_cmpint(fake_run(bs, ctx, &fr, BDRV_REQ_READ, 0, 0, back,
+                             64 * KiB), ==, 0);
+    g_assert_true(fake_is_filled(back, 0x5a, 64 * KiB));
+    t->get_stats(ctx, &stats);
+    g_assert_cmpint(stats.requests, ==, 5);
+    /* Not by a worker after all, if the file system can do without waiting. */
+    if (!file_lacks(fake_state(bs), FILE_NO_NOWAIT_READ)) {
+        g_assert_cmpint(stats.retried, ==, before_reads.retried);
+    }
+    free(buf);
+    free(back);
+    fake_close(bs);
+    engine_leave(ctx);
+}
+
+static void test_vector(gconstpointer data)
+{
+    BlockDriverState *bs = engine_open(data, "vector", 1 * MiB);
+    AioContext *ctx;
+    FakeRequest fr;
+    char *buf;
+
+    if (!bs) {
+        return;
+    }
+    ctx = engine_enter();
+    buf = fake_buf(64 * KiB, 0);
+    qemu_iovec_init(&fr.qiov, 8);
+    for (int i = 0; i < 8; i++) {
+        qemu_iovec_add(&fr.qiov, buf + (7 - i) * 8192, 4096);
+    }
+    fake_submit_qiov(bs, ctx, &fr, BDRV_REQ_READ, 0, 4096);
+    g_assert_cmpint(fake_wait(&fr), ==, 0);
+    for (int i = 0; i < 8; i++) {
+        g_assert_true(fake_is_filled(buf + i * 8192, 0x5a, 4096));
+        g_assert_true(fake_is_filled(buf + i * 8192 + 4096, 0, 4096));
+    }
+    qemu_iovec_destroy(&fr.qiov);
+    free(buf);
+    fake_close(bs);
+    engine_leave(ctx);
+}
+
+/* ---- Batches and bounds ---- */
+
+static void submit_many(BlockDriverState *bs, AioContext *ctx,
+                        FakeRequest *frs, int n, char *buf)
+{
+    for (int i = 0; i < n; i++) {
+        fake_submit(bs, ctx, &frs[i], BDRV_REQ_READ, 0, i % 64 * BLOCK,
+                    buf + (int64_t)i * BLOCK, BLOCK);
+    }
+}
+
+static void wait_many(FakeRequest *frs, int n, const char *buf)
+{
+    for (int i = 0; i < n; i++) {
+        g_assert_cmpint(fake_wait(&frs[i]), ==, 0);
+        g_assert_true(fake_is_filled(buf + (int64_t)i * BLOCK, 0x5a, BLOCK));
+    }
+}
+
+static void test_batch_is_one_call(gconstpointer data)
+{
+    enum { N = 32 };
+    const EngineTest *t = data;
+    BlockDriverState *bs = engine_open(t, "batch", 64 * BLOCK);
+    g_autofree FakeRequest *frs = g_new(FakeRequest, N);
+    FileEngineStats before, after;
+    AioContext *ctx;
+    char *buf;
+
+    if (!bs) {
+        return;
+    }
+    ctx = engine_enter();
+    buf = fake_buf(N * BLOCK, 0);
+    submit_many(bs, ctx, frs, N, buf);
+    t->get_stats(ctx, &before);
+    g_assert_cmpint(before.submits, ==, 0);
+    g_assert_cmpint(before.requests, ==, N);
+    /* One iteration submits all of them, with one call. */
+    aio_poll(ctx, false);
+    t->get_stats(ctx, &after);
+    g_assert_cmpint(after.submits, ==, 1);
+    g_assert_cmpint(after.max_in_flight, ==, N);
+    wait_many(frs, N, buf);
+    t->get_stats(ctx, &after);
+    g_assert_cmpint(after.submits, ==, 1);
+    free(buf);
+    fake_close(bs);
+    engine_leave(ctx);
+}
+
+static void test_max_batch(gconstpointer data)
+{
+    const EngineTest *t = data;
+    BlockDriverState *bs = engine_open(t, "max-batch", 64 * BLOCK);
+    FakeRequest frs[10];
+    FileEngineStats stats;
+    AioContext *ctx;
+    char *buf;
+
+    if (!bs) {
+        return;
+    }
+    ctx = engine_enter();
+    fake_state(bs)->max_batch = 4;
+    buf = fake_buf(10 * BLOCK, 0);
+    submit_many(bs, ctx, frs, 10, buf);
+    t->get_stats(ctx, &stats);
+    g_assert_cmpint(stats.submits, ==, 2);
+    g_assert_cmpint(stats.max_in_flight, ==, 8);
+    wait_many(frs, 10, buf);
+    free(buf);
+    fake_close(bs);
+    engine_leave(ctx);
+}
+
+static void test_more_than_the_ring(gconstpointer data)
+{
+    enum { N = 3000 };
+    const EngineTest *t = data;
+    BlockDriverState *bs = engine_open(t, "many", 64 * BLOCK);
+    g_autofree FakeRequest *frs = g_new(FakeRequest, N);
+    FileEngineStats stats;
+    AioContext *ctx;
+    char *buf;
+
+    if (!bs) {
+        return;
+    }
+    ctx = engine_enter();
+    buf = fake_buf((size_t)N * BLOCK, 0);
+    submit_many(bs, ctx, frs, N, buf);
+    wait_many(frs, N, buf);
+    t->get_stats(ctx, &stats);
+    g_assert_cmpint(stats.requests, ==, N);
+    g_assert_cmpint(stats.max_in_flight, <=, stats.capacity);
+    g_assert_cmpint(stats.capacity, <, N);
+    free(buf);
+    fake_close(bs);
+    engine_leave(ctx);
+}
+
+/* ---- What an engine hands over ---- */
+
+static void test_misaligned_goes_to_worker(gconstpointer data)
+{
+    const EngineTest *t = data;
+    BlockDriverState *bs = engine_open(t, "misaligned", 64 * BLOCK);
+    FileEngineStats stats;
+    AioContext *ctx;
+    FakeRequest fr;
+    char *buf;
+
+    if (!bs) {
+        return;
+    }
+    ctx = engine_enter();
+    buf = fake_buf(2 * BLOCK, 0);
+    g_assert_cmpint(fake_run(bs, ctx, &fr, BDRV_REQ_READ, 0, 0, buf + 1,
+                             BLOCK), ==, 0);
+    g_assert_true(fr.was_worker);
+    g_assert_true(fake_is_filled(buf + 1, 0x5a, BLOCK));
+    t->get_stats(ctx, &stats);
+    g_assert_cmpint(stats.requests, ==, 0);
+    free(buf);
+    fake_close(bs);
+    engine_leave(ctx);
+}
+
+static void test_end_of_file(gconstpointer data)
+{
+    const EngineTest *t = data;
+    BlockDriverState *bs = engine_open(t, "end", 64 * BLOCK);
+    FileEngineStats stats;
+    AioContext *ctx;
+    FakeRequest fr;
+    char *buf;
+
+    if (!bs) {
+        return;
+    }
+    ctx = engine_enter();
+    buf = fake_buf(2 * BLOCK, 0);
+    g_assert_cmpint(truncate(bs->filename, 3 * BLOCK), ==, 0);
+    g_assert_cmpint(fake_run(bs, ctx, &fr, BDRV_REQ_READ, 0, 2 * BLOCK, buf,
+                             2 * BLOCK), ==, -EIO);
+    g_assert_true(fr.was_worker);
+    t->get_stats(ctx, &stats);
+    g_assert_cmpint(stats.retried, ==, 1);
+    free(buf);
+    fake_close(bs);
+    engine_leave(ctx);
+}
+
+void engine_add_tests(const EngineTest *t)
+{
+    static const struct {
+        const char *path;
+        void (*fn)(gconstpointer data);
+    } tests[] = {
+        { "rw/data-is-right", test_data },
+        { "rw/vectors", test_vector },
+        { "batch/is-one-call", test_batch_is_one_call },
+        { "batch/as-large-as-the-file-wants", test_max_batch },
+        { "batch/more-than-the-ring-holds", test_more_than_the_ring },
+        { "worker/misaligned-memory", test_misaligned_goes_to_worker },
+        { "worker/short-read", test_end_of_file },
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(tests); i++) {
+        g_autofree char *path = g_strdup_printf("/%s/%s", t->name,
+                                                tests[i].path);
+
+        g_test_add_data_func(path, t, tests[i].fn);
+    }
+}
