@@ -273,6 +273,174 @@ static void test_end_of_file(gconstpointer data)
     engine_leave(ctx);
 }
 
+/* One bad request in a batch of good ones fails, and it alone. */
+static void test_error_is_of_one(gconstpointer data)
+{
+    BlockDriverState *bs = engine_open(data, "one-error", 64 * BLOCK);
+    BlockDriverState *ro;
+    FakeRequest good[4], bad;
+    AioContext *ctx;
+    char *buf;
+
+    if (!bs) {
+        return;
+    }
+    ro = engine_open_file(data, bs->filename);
+    g_assert_true(fake_reopen(ro, BDRV_O_NOCACHE, &error_abort));
+    ctx = engine_enter();
+    buf = fake_buf(5 * BLOCK, 0);
+    submit_many(bs, ctx, good, 2, buf);
+    fake_submit(ro, ctx, &bad, BDRV_REQ_WRITE, 0, 0, buf + 4 * BLOCK, BLOCK);
+    submit_many(bs, ctx, good + 2, 2, buf + 2 * BLOCK);
+    g_assert_cmpint(fake_wait(&bad), ==, -EBADF);
+    wait_many(good, 4, buf);
+    free(buf);
+    fake_close(ro);
+    fake_close(bs);
+    engine_leave(ctx);
+}
+
+static void test_sync_error_sticks(gconstpointer data)
+{
+    BlockDriverState *bs = engine_open(data, "sync-error", 64 * BLOCK);
+    AioContext *ctx;
+    FakeRequest fr;
+    char *buf;
+
+    if (!bs) {
+        return;
+    }
+    ctx = engine_enter();
+    buf = fake_buf(BLOCK, 0);
+    file_latch_sync_error(fake_state(bs), -EIO);
+    g_assert_cmpint(fake_run(bs, ctx, &fr, BDRV_REQ_FLUSH, 0, 0, NULL, 0), ==,
+                    -EIO);
+    g_assert_cmpint(fake_run(bs, ctx, &fr, BDRV_REQ_WRITE, BDRV_REQ_FUA, 0,
+                             buf, BLOCK), ==, -EIO);
+    g_assert_cmpint(fake_run(bs, ctx, &fr, BDRV_REQ_WRITE, 0, 0, buf, BLOCK),
+                    ==, 0);
+    free(buf);
+    fake_close(bs);
+    engine_leave(ctx);
+}
+
+/* What waits in the batch is cancelled; what runs completes, some way. */
+static void test_cancel(gconstpointer data)
+{
+    enum { N = 600 };
+    BlockDriverState *bs = engine_open(data, "cancel", 64 * BLOCK);
+    g_autofree FakeRequest *frs = g_new(FakeRequest, N);
+    int cancelled = 0;
+    AioContext *ctx;
+    char *buf;
+
+    if (!bs) {
+        return;
+    }
+    ctx = engine_enter();
+    buf = fake_buf((size_t)N * BLOCK, 0);
+    submit_many(bs, ctx, frs, N, buf);
+    for (int i = 0; i < N; i += 3) {
+        bs->drv->cancel(bs, &frs[i].req);
+    }
+    for (int i = 0; i < N; i++) {
+        int ret = fake_wait(&frs[i]);
+
+        if (ret == -ECANCELED) {
+            g_assert_cmpint(i % 3, ==, 0);
+            cancelled++;
+        } else {
+            g_assert_cmpint(ret, ==, 0);
+        }
+    }
+    g_assert_cmpint(cancelled, >, 0);
+    free(buf);
+    fake_close(bs);
+    engine_leave(ctx);
+}
+
+/* ---- Several contexts ---- */
+
+typedef struct EngineThread {
+    QemuThread thread;
+    BlockDriverState *bs;
+    int id;
+} EngineThread;
+
+static void *engine_thread(void *opaque)
+{
+    enum { N = 64, ROUNDS = 50 };
+    EngineThread *et = opaque;
+    AioContext *ctx = engine_enter();
+    g_autofree FakeRequest *frs = g_new(FakeRequest, N);
+    char *buf = fake_buf(N * BLOCK, 0);
+
+    for (int round = 0; round < ROUNDS; round++) {
+        bool write = round % 2 == 0;
+        int pattern = et->id + round / 2;
+
+        memset(buf, write ? pattern : 0, N * BLOCK);
+        for (int i = 0; i < N; i++) {
+            fake_submit(et->bs, ctx, &frs[i],
+                        write ? BDRV_REQ_WRITE : BDRV_REQ_READ, 0,
+                        ((int64_t)et->id * N + i) * BLOCK, buf + i * BLOCK,
+                        BLOCK);
+        }
+        for (int i = 0; i < N; i++) {
+            g_assert_cmpint(fake_wait(&frs[i]), ==, 0);
+        }
+        g_assert_true(fake_is_filled(buf, pattern, N * BLOCK));
+    }
+    free(buf);
+    engine_leave(ctx);
+    return NULL;
+}
+
+static void test_several_contexts(gconstpointer data)
+{
+    enum { THREADS = 4 };
+    BlockDriverState *bs = engine_open(data, "contexts",
+                                       THREADS * 64 * BLOCK);
+    EngineThread threads[THREADS];
+
+    if (!bs) {
+        return;
+    }
+    for (int i = 0; i < THREADS; i++) {
+        threads[i] = (EngineThread){ .bs = bs, .id = i };
+        g_assert_cmpint(qemu_thread_create(&threads[i].thread, "engine",
+                                           engine_thread, &threads[i]), ==, 0);
+    }
+    for (int i = 0; i < THREADS; i++) {
+        qemu_thread_join(&threads[i].thread);
+    }
+    fake_close(bs);
+}
+
+/* Completions are found by busy polling, too. */
+static void test_polling(gconstpointer data)
+{
+    BlockDriverState *bs = engine_open(data, "polling", 64 * BLOCK);
+    FakeRequest frs[16];
+    AioContext *ctx;
+    char *buf;
+
+    if (!bs) {
+        return;
+    }
+    ctx = engine_enter();
+    aio_context_set_poll_params(ctx, 1000000, 0, 0);
+    buf = fake_buf(16 * BLOCK, 0);
+    for (int round = 0; round < 20; round++) {
+        memset(buf, 0, 16 * BLOCK);
+        submit_many(bs, ctx, frs, 16, buf);
+        wait_many(frs, 16, buf);
+    }
+    free(buf);
+    fake_close(bs);
+    engine_leave(ctx);
+}
+
 void engine_add_tests(const EngineTest *t)
 {
     static const struct {
@@ -286,6 +454,11 @@ void engine_add_tests(const EngineTest *t)
         { "batch/more-than-the-ring-holds", test_more_than_the_ring },
         { "worker/misaligned-memory", test_misaligned_goes_to_worker },
         { "worker/short-read", test_end_of_file },
+        { "error/of-one-request-only", test_error_is_of_one },
+        { "flush/failed-sync-sticks", test_sync_error_sticks },
+        { "cancel/what-waits", test_cancel },
+        { "contexts/several-at-once", test_several_contexts },
+        { "poll/finds-completions", test_polling },
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(tests); i++) {
