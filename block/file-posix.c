@@ -24,6 +24,7 @@
  */
 #include "qemu/osdep.h"
 #include <libaio.h>
+#include <liburing.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
@@ -49,6 +50,7 @@ const FilePosixOps file_posix_system_ops = {
     .fstat = system_fstat,
     .lseek = lseek,
     .io_submit = io_submit,
+    .uring_enter = io_uring_submit_and_get_events,
 };
 
 const FilePosixOps *file_posix_ops = &file_posix_system_ops;

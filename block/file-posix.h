@@ -6,6 +6,7 @@
  *   file-probe.c   size, alignment and limits, asked of the kernel
  *   file-locks.c   locks against other processes
  *   file-create.c  create, truncate, preallocation
+ *   linux-aio.c, io_uring.c   the submission engines
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
@@ -19,6 +20,7 @@
 
 struct io_context;
 struct iocb;
+struct io_uring;
 
 /*
  * The system calls of the data path, so that a test can put itself between the
@@ -39,6 +41,7 @@ typedef struct FilePosixOps {
     off_t (*lseek)(int fd, off_t offset, int whence);
     /* Submission by the engines; these two return -errno. */
     int (*io_submit)(struct io_context *io, long n, struct iocb **iocbs);
+    int (*uring_enter)(struct io_uring *ring);
 } FilePosixOps;
 
 /* Swapped by tests only, while no file is open. */
@@ -225,4 +228,10 @@ typedef struct FileEngineStats {
 /* Owner thread of @ctx. */
 void laio_get_stats(AioContext *ctx, FileEngineStats *stats);
 
+/* ---- io_uring.c ---- */
+
+/* Does the system allow it?  Asked once. */
+bool uring_available(void);
+bool uring_submit(FileState *s, BdrvTrackedRequest *req);
+void uring_get_stats(AioContext *ctx, FileEngineStats *stats);
 #endif
