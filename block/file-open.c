@@ -19,12 +19,14 @@
 const char *const file_aio_names[] = {
     [FILE_AIO_THREADS] = "threads",
     [FILE_AIO_NATIVE] = "native",
+    [FILE_AIO_IO_URING] = "io_uring",
     NULL,
 };
 
 const char *const file_engine_names[] = {
     [FILE_ENGINE_THREADS] = "threads",
     [FILE_ENGINE_NATIVE] = "native",
+    [FILE_ENGINE_IO_URING] = "io_uring",
     NULL,
 };
 
@@ -109,6 +111,13 @@ static bool choose_engine(FileState *s, FileHandle *h, Error **errp)
             return false;
         }
         h->engine = FILE_ENGINE_NATIVE;
+    } else if (s->aio == FILE_AIO_IO_URING) {
+        if (!uring_available()) {
+            error_setg(errp, "aio=io_uring was specified, but the system does "
+                       "not support or allow it");
+            return false;
+        }
+        h->engine = FILE_ENGINE_IO_URING;
     }
     /* O_DIRECT waits for its device even if asked not to wait. */
     h->inline_io = s->has_io && (!h->is_device || h->is_blkdev) &&

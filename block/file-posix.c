@@ -632,6 +632,8 @@ static bool file_submit(BlockDriverState *bs, BdrvTrackedRequest *req)
     switch (s->h.engine) {
     case FILE_ENGINE_NATIVE:
         return laio_submit(s, req);
+    case FILE_ENGINE_IO_URING:
+        return uring_submit(s, req);
     case FILE_ENGINE_THREADS:
         break;
     }
@@ -642,7 +644,8 @@ static void file_cancel(BlockDriverState *bs, BdrvTrackedRequest *req)
 {
     FileState *s = bs->opaque;
 
-    if (s->h.engine == FILE_ENGINE_NATIVE && laio_cancel(req)) {
+    if ((s->h.engine == FILE_ENGINE_NATIVE && laio_cancel(req)) ||
+        (s->h.engine == FILE_ENGINE_IO_URING && uring_cancel(req))) {
         bdrv_request_complete(req, -ECANCELED);
     }
 }

@@ -52,12 +52,14 @@ extern const FilePosixOps file_posix_system_ops;
 typedef enum FileEngine {
     FILE_ENGINE_THREADS,      /* pool threads, with the blocking functions */
     FILE_ENGINE_NATIVE,       /* linux-aio */
+    FILE_ENGINE_IO_URING,
 } FileEngine;
 
 /* The option "aio"; its absence is AUTO. */
 typedef enum FileAio {
     FILE_AIO_THREADS,
     FILE_AIO_NATIVE,
+    FILE_AIO_IO_URING,
     FILE_AIO_AUTO,
 } FileAio;
 
@@ -233,5 +235,7 @@ void laio_get_stats(AioContext *ctx, FileEngineStats *stats);
 /* Does the system allow it?  Asked once. */
 bool uring_available(void);
 bool uring_submit(FileState *s, BdrvTrackedRequest *req);
+/* As laio_cancel(); what is in the kernel is asked to end early. */
+bool uring_cancel(BdrvTrackedRequest *req);
 void uring_get_stats(AioContext *ctx, FileEngineStats *stats);
 #endif

@@ -20,6 +20,7 @@
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
 #include "qemu/osdep.h"
+#include <linux/falloc.h>
 #include "io_uring.h"
 
 /* In flight at a time; the completion queue has twice as many entries. */
@@ -188,6 +189,15 @@ static void uring_prep(Uring *u, BdrvTrackedRequest *req,
     case BDRV_REQ_FLUSH:
         io_uring_prep_fsync(sqe, s->h.fd, IORING_FSYNC_DATASYNC);
         break;
+    case BDRV_REQ_WRITE_ZEROES:
+        io_uring_prep_fallocate(sqe, s->h.fd, FALLOC_FL_ZERO_RANGE,
+                                req->map_offset, req->bytes);
+        break;
+    case BDRV_REQ_DISCARD:
+        io_uring_prep_fallocate(sqe, s->h.fd, FALLOC_FL_PUNCH_HOLE |
+                                FALLOC_FL_KEEP_SIZE, req->map_offset,
+                                req->bytes);
+        break;
     default:
         prep_rw(u, req, sqe);
         break;
@@ -296,6 +306,11 @@ static bool uring_prepare(FileState *s, BdrvTrackedRequest *req)
                file_iov_is_aligned(&s->h, ur->iov, ur->niov));
     case BDRV_REQ_FLUSH:
         return !file_sync_error(s) && !file_lacks(s, FILE_NO_FSYNC);
+    case BDRV_REQ_WRITE_ZEROES:
+        return !s->h.is_device && !(req->flags & BDRV_REQ_MAY_UNMAP) &&
+               !file_lacks(s, FILE_NO_ZERO_RANGE);
+    case BDRV_REQ_DISCARD:
+        return !s->h.is_device && !file_lacks(s, FILE_NO_PUNCH_HOLE);
     default:
         return false;
     }
@@ -415,6 +430,28 @@ bool uring_submit(FileState *s, BdrvTrackedRequest *req)
     }
     aio_defer(u->ctx, &u->deferred);
     return true;
+}
+
+bool uring_cancel(BdrvTrackedRequest *req)
+{
+    Uring *u = uring_get(req->ctx);
+    struct io_uring_sqe *sqe;
+
+    if (!u) {
+        return false;
+    }
+    if (file_queue_remove(&u->queue, req)) {
+        return true;
+    }
+    /* Its own completion counts against the capacity like any other. */
+    if (u->in_flight < URING_CAPACITY &&
+        (sqe = io_uring_get_sqe(&u->ring))) {
+        io_uring_prep_cancel(sqe, req, 0);
+        io_uring_sqe_set_data(sqe, NULL);
+        u->in_flight++;
+        aio_defer(u->ctx, &u->deferred);
+    }
+    return false;
 }
 
 void uring_get_stats(AioContext *ctx, FileEngineStats *stats)
