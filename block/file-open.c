@@ -298,6 +298,9 @@ bool host_device_open(BlockDriverState *bs, json_t *options, int flags,
 
 static int close_handle(FileHandle *h)
 {
+    if (h->engine == FILE_ENGINE_IO_URING) {
+        uring_forget_file(h);
+    }
     file_locks_drop(h->fd);
     return close(h->fd) < 0 ? -errno : 0;
 }

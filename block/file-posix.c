@@ -650,6 +650,24 @@ static void file_cancel(BlockDriverState *bs, BdrvTrackedRequest *req)
     }
 }
 
+static void file_register_buf(BlockDriverState *bs, void *host, size_t size)
+{
+    FileState *s = bs->opaque;
+
+    if (s->h.engine == FILE_ENGINE_IO_URING) {
+        uring_register_buf(host, size);
+    }
+}
+
+static void file_unregister_buf(BlockDriverState *bs, void *host, size_t size)
+{
+    FileState *s = bs->opaque;
+
+    if (s->h.engine == FILE_ENGINE_IO_URING) {
+        uring_unregister_buf(host, size);
+    }
+}
+
 /* ---- Tables ---- */
 
 static int host_device_probe_device(const char *filename)
@@ -680,10 +698,12 @@ static int host_device_probe_device(const char *filename)
     .truncate = file_truncate,                                               \
     .getlength = file_getlength,                                             \
     .get_allocated_file_size = file_get_allocated_file_size,                 \
-    .supported_write_flags = BDRV_REQ_FUA,                                   \
+    .supported_write_flags = BDRV_REQ_FUA | BDRV_REQ_REGISTERED_BUF,         \
     .supported_zero_flags = BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK,       \
     .submit = file_submit,                                                   \
-    .cancel = file_cancel
+    .cancel = file_cancel,                                                   \
+    .register_buf = file_register_buf,                                       \
+    .unregister_buf = file_unregister_buf
 
 BlockDriver bdrv_file = {
     .format_name = "file",

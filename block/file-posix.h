@@ -225,6 +225,8 @@ typedef struct FileEngineStats {
     uint64_t retried;           /* handed to a worker after all */
     unsigned max_in_flight;     /* most at a time, so far */
     unsigned capacity;          /* the limit */
+    uint64_t fixed_file;        /* requests by a registered file … */
+    uint64_t fixed_buf;         /* … and in a registered buffer */
 } FileEngineStats;
 
 /* Owner thread of @ctx. */
@@ -238,4 +240,10 @@ bool uring_submit(FileState *s, BdrvTrackedRequest *req);
 /* As laio_cancel(); what is in the kernel is asked to end early. */
 bool uring_cancel(BdrvTrackedRequest *req);
 void uring_get_stats(AioContext *ctx, FileEngineStats *stats);
+/* @h is about to be closed: let go of it, in every ring.  Drained. */
+void uring_forget_file(const FileHandle *h);
+/* See BlockDriver.register_buf. */
+void uring_register_buf(void *host, size_t size);
+void uring_unregister_buf(void *host, size_t size);
+
 #endif

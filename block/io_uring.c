@@ -166,14 +166,24 @@ static void prep_rw(Uring *u, BdrvTrackedRequest *req, struct io_uring_sqe *sqe)
     const UringRequest *ur = uring_request(req);
     bool is_read = req->type == BDRV_REQ_READ;
     int fd = ur->entry.s->h.fd;
+    int buf = -1;
 
     if (ur->niov != 1) {
         (is_read ? io_uring_prep_readv : io_uring_prep_writev)(
             sqe, fd, ur->iov, ur->niov, req->map_offset);
     } else {
-        io_uring_prep_rw(is_read ? IORING_OP_READ : IORING_OP_WRITE, sqe, fd,
-                         ur->iov->iov_base, ur->iov->iov_len,
+        if (req->flags & BDRV_REQ_REGISTERED_BUF) {
+            buf = uring_buf_slot(u, ur->iov);
+        }
+        io_uring_prep_rw(buf < 0 ? is_read ? IORING_OP_READ : IORING_OP_WRITE
+                         : is_read ? IORING_OP_READ_FIXED
+                                   : IORING_OP_WRITE_FIXED,
+                         sqe, fd, ur->iov->iov_base, ur->iov->iov_len,
                          req->map_offset);
+        if (buf >= 0) {
+            sqe->buf_index = buf;
+            u->stats.fixed_buf++;
+        }
     }
     if (!is_read && (req->flags & BDRV_REQ_FUA)) {
         sqe->rw_flags = RWF_DSYNC;
@@ -184,6 +194,7 @@ static void uring_prep(Uring *u, BdrvTrackedRequest *req,
                        struct io_uring_sqe *sqe)
 {
     FileState *s = file_queue_entry(req)->s;
+    int slot;
 
     switch (req->type) {
     case BDRV_REQ_FLUSH:
@@ -201,6 +212,12 @@ static void uring_prep(Uring *u, BdrvTrackedRequest *req,
     default:
         prep_rw(u, req, sqe);
         break;
+    }
+    slot = uring_file_slot(u, &s->h);
+    if (slot >= 0) {
+        sqe->fd = slot;
+        sqe->flags |= IOSQE_FIXED_FILE;
+        u->stats.fixed_file++;
     }
     io_uring_sqe_set_data(sqe, req);
 }
@@ -371,6 +388,7 @@ static bool uring_open_ring(Uring *u)
         return false;
     }
     u->stats.capacity = URING_CAPACITY;
+    uring_fixed_init(u);
     aio_set_event_notifier(u->ctx, &u->notifier, &uring_event_ops, u);
     return true;
 }
@@ -379,6 +397,7 @@ static void uring_close_ring(Uring *u)
 {
     if (u->stats.capacity) {
         aio_set_event_notifier(u->ctx, &u->notifier, NULL, NULL);
+        uring_fixed_destroy(u);
         io_uring_queue_exit(&u->ring);
         event_notifier_cleanup(&u->notifier);
         u->stats.capacity = 0;
