@@ -668,7 +668,25 @@ static void file_unregister_buf(BlockDriverState *bs, void *host, size_t size)
     }
 }
 
-/* ---- Tables ---- */
+/* ---- Information ---- */
+
+static json_t *file_get_specific_info(BlockDriverState *bs, Error **errp)
+{
+    FileState *s = bs->opaque;
+    json_t *data = json_object();
+    struct fsxattr attr;
+
+    if (!s->h.is_device && ioctl(s->h.fd, FS_IOC_FSGETXATTR, &attr) == 0 &&
+        attr.fsx_extsize) {
+        json_object_set_new(data, "extent-size-hint",
+                            json_integer(attr.fsx_extsize));
+    }
+    if (s->has_io) {
+        json_object_set_new(data, "engine",
+                            json_string(file_engine_names[s->h.engine]));
+    }
+    return json_pack("{s:s, s:o}", "type", "file", "data", data);
+}
 
 static int host_device_probe_device(const char *filename)
 {
@@ -698,6 +716,7 @@ static int host_device_probe_device(const char *filename)
     .truncate = file_truncate,                                               \
     .getlength = file_getlength,                                             \
     .get_allocated_file_size = file_get_allocated_file_size,                 \
+    .get_specific_info = file_get_specific_info,                             \
     .supported_write_flags = BDRV_REQ_FUA | BDRV_REQ_REGISTERED_BUF,         \
     .supported_zero_flags = BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK,       \
     .submit = file_submit,                                                   \

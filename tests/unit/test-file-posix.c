@@ -651,6 +651,50 @@ static void test_by_descriptor(void)
     fdset_clear();
 }
 
+static const char *engine_of(BlockDriverState *bs)
+{
+    g_autoptr(json_t) info = bs->drv->get_specific_info(bs, &error_abort);
+    json_t *engine = json_object_get(json_object_get(info, "data"), "engine");
+
+    return engine ? g_intern_string(json_string_value(engine)) : NULL;
+}
+
+static void test_engine_is_chosen(void)
+{
+    g_autofree char *path = fake_file(fake_dir_on_disk(), "engine", 4096);
+    BlockDriverState *bs;
+
+    bs = fake_open(path, NULL, 0, &error_abort);
+    g_assert_cmpstr(engine_of(bs), ==, uring_available() ? "io_uring" :
+                    "threads");
+    fake_close(bs);
+    if (fake_dir_in_memory()) {
+        g_autofree char *mem = fake_file(fake_dir_in_memory(), "engine", 512);
+
+        bs = fake_open(mem, NULL, 0, &error_abort);
+        g_assert_cmpstr(engine_of(bs), ==, "threads");
+        fake_close(bs);
+    }
+    bs = fake_open(path, NULL, BDRV_O_NO_IO, &error_abort);
+    g_assert_null(engine_of(bs));
+    fake_close(bs);
+    if (uring_available()) {
+        bs = fake_open(path, "{'aio':'io_uring'}", 0, &error_abort);
+        g_assert_cmpstr(engine_of(bs), ==, "io_uring");
+        fake_close(bs);
+    }
+    if (fake_skip_without_direct(fake_dir_on_disk())) {
+        return;
+    }
+    bs = fake_open(path, NULL, BDRV_O_NOCACHE, &error_abort);
+    g_assert_cmpstr(engine_of(bs), ==, uring_available() ? "io_uring" :
+                    laio_available() ? "native" : "threads");
+    fake_close(bs);
+    bs = fake_open(path, "{'aio':'threads'}", BDRV_O_NOCACHE, &error_abort);
+    g_assert_cmpstr(engine_of(bs), ==, "threads");
+    fake_close(bs);
+}
+
 static void test_reopen(void)
 {
     g_autofree char *path = fake_file(fake_dir_on_disk(), "reopen", 4096);
@@ -800,6 +844,8 @@ int main(int argc, char **argv)
                     test_wrong_type);
     g_test_add_func("/file/open/auto-read-only", test_auto_read_only);
     g_test_add_func("/file/open/by-descriptor", test_by_descriptor);
+    g_test_add_func("/file/open/engine-is-chosen-and-shown",
+                    test_engine_is_chosen);
     g_test_add_func("/file/reopen/is-of-the-same-inode", test_reopen);
     g_test_add_func("/file/truncate/modes", test_truncate);
     g_test_add_func("/file/truncate/failure-restores-the-length",
