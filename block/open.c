@@ -17,8 +17,6 @@
 #include "qemu/error.h"
 #include "block-internal.h"
 
-#define PROBE_SIZE 2048
-
 static BlockDriverState *open_node(BlockGraph *graph, const char *filename,
                                    json_t *options, int flags, Error **errp);
 
@@ -106,7 +104,7 @@ static BlockDriver *probe(const uint8_t *buf, int size, const char *filename)
 
 static BlockDriver *probe_node(BlockDriverState *bs, Error **errp)
 {
-    uint8_t buf[PROBE_SIZE] = { 0 };
+    uint8_t buf[BLOCK_PROBE_BUF_SIZE] = { 0 };
     int64_t len = bdrv_getlength(bs);
     QEMUIOVector qiov;
     int ret = len;
@@ -120,7 +118,8 @@ static BlockDriver *probe_node(BlockDriverState *bs, Error **errp)
                          "its format");
         return NULL;
     }
-    return probe(buf, CLAMP(len, 0, PROBE_SIZE), bdrv_get_filename(bs));
+    return probe(buf, CLAMP(len, 0, BLOCK_PROBE_BUF_SIZE),
+                 bdrv_get_filename(bs));
 }
 
 /* ---- Options that every node has ---- */

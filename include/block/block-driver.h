@@ -82,6 +82,9 @@ typedef struct BlockCreateOption {
     const char *def_value;         /* shown by help; NULL: none */
 } BlockCreateOption;
 
+/* How much of an image probing looks at. */
+#define BLOCK_PROBE_BUF_SIZE 512
+
 struct BlockDriver {
     const char *format_name;
     /* "file" for file:…; NULL for formats and filters. */
