@@ -8,13 +8,14 @@
 #ifndef STORAGE_DAEMON_H
 #define STORAGE_DAEMON_H
 
-#include "block/block-backend.h"
+#include "block/export.h"
 
 typedef struct Daemon {
     AioContext *ctx;             /* of the main thread */
     GPtrArray *objects;          /* of DaemonObject *, in order (objects.c) */
     BlockGraph *graph;
     GPtrArray *nodes;            /* of BlockDriverState *, a reference each */
+    BlockExportList *exports;
     bool stop;                   /* leave the main loop */
 } Daemon;
 
@@ -23,6 +24,8 @@ typedef struct Daemon {
 /* Create the object that @arg describes, or print the help it asks for and
  * exit. */
 bool daemon_add_object(Daemon *d, const char *arg, Error **errp);
+/* A BlockExportFindIOThread; @opaque is the Daemon. */
+IOThread *daemon_find_iothread(void *opaque, const char *id);
 /* Nothing uses them any more. */
 void daemon_free_objects(Daemon *d);
 
@@ -37,11 +40,20 @@ bool daemon_add_drive(Daemon *d, const char *arg, Error **errp);
 /* The latest first, since later nodes stand on earlier ones. */
 void daemon_free_nodes(Daemon *d);
 
+/* ---- exports.c: --export, and counters ---- */
+
+bool daemon_add_export(Daemon *d, const char *arg, Error **errp);
+/* {"exports": [{"id", "fast", "inline", "worker", …}]}, a new object. */
+json_t *daemon_counters(Daemon *d);
+/* Write the counters to the file that $THREADBLOCK_STATS names, if it does. */
+void daemon_write_counters(Daemon *d);
+
 /* ---- signals.c ---- */
 
 /*
- * From now on SIGTERM, SIGINT and SIGHUP set @d->stop.  Call before any thread
- * starts, so that they all have these signals blocked.
+ * From now on SIGTERM, SIGINT and SIGHUP set @d->stop, and SIGUSR1 prints the
+ * counters on stderr.  Call before any thread starts, so that they all have
+ * these signals blocked.
  */
 bool daemon_set_up_signals(Daemon *d, Error **errp);
 void daemon_clean_up_signals(Daemon *d);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * qemu-storage-daemon: block nodes without a machine.
+ * qemu-storage-daemon: block nodes and exports, without a machine.
  *
  * Options take effect in the order in which they are given, so that each may
  * use what earlier ones made; the first that fails ends the program.  Then the
- * main thread waits for a signal.  It goes back in the opposite order: nodes,
- * iothreads.
+ * main thread waits for a signal.  It goes back in the opposite order: exports,
+ * nodes, iothreads.
  */
 #include "qemu/osdep.h"
 #include <getopt.h>
@@ -16,6 +16,7 @@ typedef enum LongOption {
     OPT_BLOCKDEV = 256,
     OPT_CHARDEV,
     OPT_DAEMONIZE,
+    OPT_EXPORT,
     OPT_MONITOR,
     OPT_NBD_SERVER,
     OPT_OBJECT,
@@ -27,6 +28,7 @@ static const struct option long_options[] = {
     { "blockdev", required_argument, NULL, OPT_BLOCKDEV },
     { "chardev", required_argument, NULL, OPT_CHARDEV },
     { "daemonize", no_argument, NULL, OPT_DAEMONIZE },
+    { "export", required_argument, NULL, OPT_EXPORT },
     { "help", no_argument, NULL, 'h' },
     { "monitor", required_argument, NULL, OPT_MONITOR },
     { "nbd-server", required_argument, NULL, OPT_NBD_SERVER },
@@ -59,6 +61,15 @@ QEMU_TRACE_HELP
 "\n"
 "  --daemonize            go into the background once startup is complete\n"
 "\n"
+"  --export [type=]vhost-user-blk,id=<id>,node-name=<node-name>,\n"
+"           addr.type=unix,addr.path=<socket-path>[,writable=on|off]\n"
+"           [,logical-block-size=<block-size>][,num-queues=<num-queues>]\n"
+"           [,queue-size=<queue-size>][,serial=<serial-number>]\n"
+"           [,writethrough=on|off][,iothread=<id>]\n"
+"                         serve a node as a vhost-user-blk device on a\n"
+"                         UNIX domain socket (or addr.type=fd,addr.str=<fd>:\n"
+"                         one that listens already)\n"
+"\n"
 "  --object help          list object types that can be added\n"
 "  --object <type>,help   list properties for the given object type\n"
 "  --object <type>[,<property>=<value>...]\n"
@@ -66,7 +77,8 @@ QEMU_TRACE_HELP
 "\n"
 "  --pidfile <path>       write process ID to a file after startup\n"
 "\n"
-"Signals: SIGTERM, SIGINT, SIGHUP end the daemon.\n",
+"Signals: SIGTERM, SIGINT, SIGHUP end the daemon, SIGUSR1 prints counters.\n"
+"$THREADBLOCK_STATS names a file to write the counters to at the end.\n",
            error_get_progname());
 }
 
@@ -109,6 +121,8 @@ static bool handle_option(Daemon *d, int c, const char *arg, Error **errp)
         return daemon_add_blockdev(d, arg, errp);
     case OPT_X_DRIVE:
         return daemon_add_drive(d, arg, errp);
+    case OPT_EXPORT:
+        return daemon_add_export(d, arg, errp);
     case OPT_OBJECT:
         return daemon_add_object(d, arg, errp);
     case OPT_CHARDEV:
@@ -171,10 +185,13 @@ static void set_up(Daemon *d, const Settings *settings)
     d->objects = g_ptr_array_new();
     d->graph = block_graph_new();
     d->nodes = g_ptr_array_new();
+    d->exports = block_export_list_new(d->graph, daemon_find_iothread, d);
 }
 
 static void tear_down(Daemon *d)
 {
+    daemon_write_counters(d);
+    block_export_list_free(d->exports);
     daemon_free_nodes(d);
     block_graph_free(d->graph);
     daemon_free_objects(d);

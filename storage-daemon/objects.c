@@ -214,6 +214,13 @@ bool daemon_add_object(Daemon *d, const char *arg, Error **errp)
     return add_iothread(d, opts, errp);
 }
 
+IOThread *daemon_find_iothread(void *opaque, const char *id)
+{
+    DaemonObject *object = find_object(opaque, id);
+
+    return object ? object->iothread : NULL;
+}
+
 void daemon_free_objects(Daemon *d)
 {
     for (int i = 0; i < d->objects->len; i++) {

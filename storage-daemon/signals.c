@@ -6,8 +6,17 @@
 #include <signal.h>
 #include <sys/signalfd.h>
 #include "daemon.h"
+#include "qemu/options.h"
 
 static int signal_fd = -1;
+
+static void print_counters(Daemon *d)
+{
+    g_autoptr(json_t) counters = daemon_counters(d);
+    g_autofree char *text = options_to_json(counters);
+
+    error_printf("%s\n", text);
+}
 
 static void read_signals(void *opaque)
 {
@@ -15,7 +24,11 @@ static void read_signals(void *opaque)
     Daemon *d = opaque;
 
     while (read(signal_fd, &info, sizeof(info)) == sizeof(info)) {
-        d->stop = true;
+        if (info.ssi_signo == SIGUSR1) {
+            print_counters(d);
+        } else {
+            d->stop = true;
+        }
     }
 }
 
@@ -23,7 +36,7 @@ static const AioHandlerOps signal_ops = { .read = read_signals };
 
 bool daemon_set_up_signals(Daemon *d, Error **errp)
 {
-    static const int handled[] = { SIGTERM, SIGINT, SIGHUP };
+    static const int handled[] = { SIGTERM, SIGINT, SIGHUP, SIGUSR1 };
     sigset_t mask;
 
     signal(SIGPIPE, SIG_IGN);
