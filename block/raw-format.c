@@ -5,6 +5,13 @@
  * A request is the same request at another offset of the file, so mapping it
  * always succeeds and nothing has state to protect.
  *
+ * The exception is an image that is raw only because probing found nothing
+ * better.  A guest that could write another format's header into its first
+ * sector would, the next time, have that format's driver open files of the
+ * guest's choosing.  So the first sector of such an image takes only what
+ * still looks raw; it is copied first, so that what was checked is what is
+ * written.
+ *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
 #include "qemu/osdep.h"
@@ -74,6 +81,15 @@ static bool raw_open(BlockDriverState *bs, json_t *options, int flags,
         !raw_check_range(s, bs->file->bs, errp)) {
         return false;
     }
+    if (bs->probed && !bs->read_only) {
+        error_printf(
+            "WARNING: Image format was not specified for '%s' and probing "
+            "guessed raw.\n"
+            "         Automatically detecting the format is dangerous for raw "
+            "images, write operations on block 0 will be restricted.\n"
+            "         Specify the 'raw' format explicitly to remove the "
+            "restrictions.\n", bdrv_get_filename(bs->file->bs));
+    }
     return true;
 }
 
@@ -130,6 +146,11 @@ static void raw_refresh_limits(BlockDriverState *bs)
     bs->bl.pwrite_zeroes_alignment = file->pwrite_zeroes_alignment;
     bs->bl.logical_block_size = file->logical_block_size;
     bs->bl.physical_block_size = file->physical_block_size;
+    if (bs->probed) {
+        /* The protected sector is written whole or not at all. */
+        bs->bl.request_alignment = MAX(bs->bl.request_alignment,
+                                       BLOCK_PROBE_BUF_SIZE);
+    }
     raw_update_tracking(bs, s->offset & (file->request_alignment - 1));
 }
 
@@ -146,6 +167,11 @@ static bool raw_create(BlockGraph *graph, const char *filename,
 
 /* ---- Requests ---- */
 
+static bool raw_is_protected(BlockDriverState *bs, int64_t offset)
+{
+    return bs->probed && offset < BLOCK_PROBE_BUF_SIZE;
+}
+
 static int raw_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes,
                       QEMUIOVector *qiov, size_t qiov_offset, int flags)
 {
@@ -155,11 +181,55 @@ static int raw_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes,
                        flags);
 }
 
+/* Would probing an image that begins with @buf still say that it is raw? */
+static bool raw_stays_raw(BlockDriverState *bs, const uint8_t *buf)
+{
+    BlockDriver *const *drv;
+
+    for (drv = bdrv_all_drivers(); *drv; drv++) {
+        if (*drv != bs->drv && (*drv)->probe &&
+            (*drv)->probe(buf, BLOCK_PROBE_BUF_SIZE, "") > 1) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static int raw_pwritev_protected(BlockDriverState *bs, int64_t offset,
+                                 int64_t bytes, QEMUIOVector *qiov,
+                                 size_t qiov_offset, int flags)
+{
+    RawState *s = bs->opaque;
+    uint8_t buf[BLOCK_PROBE_BUF_SIZE];
+    QEMUIOVector checked;
+    int ret;
+
+    if (offset != 0 || bytes < BLOCK_PROBE_BUF_SIZE) {
+        return -EINVAL;
+    }
+    qemu_iovec_to_buf(qiov, qiov_offset, buf, BLOCK_PROBE_BUF_SIZE);
+    if (!raw_stays_raw(bs, buf)) {
+        return -EPERM;
+    }
+    qemu_iovec_init(&checked, qiov->niov + 1);
+    qemu_iovec_add(&checked, buf, BLOCK_PROBE_BUF_SIZE);
+    qemu_iovec_concat(&checked, qiov, qiov_offset + BLOCK_PROBE_BUF_SIZE,
+                      bytes - BLOCK_PROBE_BUF_SIZE);
+    ret = bdrv_pwritev(bs->file, offset + s->offset, bytes, &checked, 0,
+                       flags & ~BDRV_REQ_REGISTERED_BUF);
+    qemu_iovec_destroy(&checked);
+    return ret;
+}
+
 static int raw_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes,
                        QEMUIOVector *qiov, size_t qiov_offset, int flags)
 {
     RawState *s = bs->opaque;
 
+    if (bytes && raw_is_protected(bs, offset)) {
+        return raw_pwritev_protected(bs, offset, bytes, qiov, qiov_offset,
+                                     flags);
+    }
     return bdrv_pwritev(bs->file, offset + s->offset, bytes, qiov, qiov_offset,
                         flags);
 }
@@ -197,6 +267,10 @@ static BdrvMapResult raw_map_nowait(BlockDriverState *bs,
 {
     RawState *s = bs->opaque;
 
+    if (unlikely(req->type == BDRV_REQ_WRITE &&
+                 raw_is_protected(bs, req->map_offset))) {
+        return BDRV_MAP_WORKER;
+    }
     mapping->child = bs->file;
     mapping->offset = req->map_offset + s->offset;
     return BDRV_MAP_CHILD;

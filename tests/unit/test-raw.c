@@ -8,6 +8,8 @@
 #include "block/block-backend.h"
 #include "block/block-driver.h"
 
+#define QCOW2_MAGIC "QFI\xfb\0\0\0\3"
+
 static char *dir;
 static BlockGraph *graph;
 
@@ -179,6 +181,68 @@ static void test_status(void)
     blk_unref(blk);
 }
 
+/* ---- Probed images ---- */
+
+/*
+ * A format that is known by its magic, to stand for any; the table of drivers
+ * has such ones as the tree grows.
+ */
+static bool some_format_claims(const char *sector)
+{
+    BlockDriver *const *drv;
+
+    for (drv = bdrv_all_drivers(); *drv; drv++) {
+        if ((*drv)->probe &&
+            (*drv)->probe((const uint8_t *)sector, 512, "") > 1) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int probe_magic(const uint8_t *buf, int size, const char *filename)
+{
+    return size >= 8 && !memcmp(buf, QCOW2_MAGIC, 8) ? 100 : 0;
+}
+
+static void test_probed(void)
+{
+    g_autofree char *path = make_file("probed", 65536);
+    BlockDriver *raw = bdrv_find_format("raw");
+    BlockDriver *victim = bdrv_find_format("host_device");
+    int (*saved)(const uint8_t *, int, const char *) = victim->probe;
+    g_autofree char *buf = g_malloc0(65536), *back = g_malloc0(65536);
+    BlockBackend *blk;
+
+    blk = blk_new_open(graph, path, NULL, json_object(), BDRV_O_RDWR,
+                       &error_abort);
+    g_assert_true(blk_bs(blk)->drv == raw);
+    g_assert_true(blk_bs(blk)->probed);
+    if (!some_format_claims(QCOW2_MAGIC)) {
+        victim->probe = probe_magic;
+    }
+    memcpy(buf, QCOW2_MAGIC, 8);
+    g_assert_cmpint(blk_pwrite(blk, 0, 65536, buf, 0), ==, -EPERM);
+    g_assert_cmpint(blk_pwrite(blk, 0, 512, buf, 0), ==, -EPERM);
+    /* Piece by piece, too. */
+    g_assert_cmpint(blk_pwrite(blk, 0, 4, buf, 0), ==, 0);
+    g_assert_cmpint(blk_pwrite(blk, 4, 4, buf + 4, 0), ==, -EPERM);
+    g_assert_cmpint(blk_pwrite(blk, 512, 512, buf, 0), ==, 0);
+    memset(buf, 0x51, 65536);
+    g_assert_cmpint(blk_pwrite(blk, 0, 65536, buf, 0), ==, 0);
+    g_assert_cmpint(blk_pread(blk, 0, 65536, back, 0), ==, 0);
+    g_assert_cmpmem(buf, 65536, back, 65536);
+    g_assert_cmpint(blk_pwrite_zeroes(blk, 0, 512, 0), ==, 0);
+    blk_unref(blk);
+
+    /* Whoever says that it is raw may write what he likes. */
+    blk = open_raw(path, NULL, BDRV_O_RDWR, &error_abort);
+    memcpy(buf, QCOW2_MAGIC, 8);
+    g_assert_cmpint(blk_pwrite(blk, 0, 512, buf, 0), ==, 0);
+    blk_unref(blk);
+    victim->probe = saved;
+}
+
 /* ---- The fast path ---- */
 
 typedef struct TestRequest {
@@ -293,6 +357,7 @@ int main(int argc, char **argv)
     g_test_add_func("/raw/window/bad-ones", test_bad_windows);
     g_test_add_func("/raw/truncate/with-offset", test_resize);
     g_test_add_func("/raw/status/is-that-of-the-file", test_status);
+    g_test_add_func("/raw/probed/first-sector-stays-raw", test_probed);
     g_test_add_func("/raw/submit/cached-reads-are-inline",
                     test_cached_reads_are_inline);
     g_test_add_func("/raw/submit/direct-reads-are-submitted",
