@@ -9,9 +9,10 @@
  * that a timer which arms itself for the past waits for the next round.
  *
  * Deleting a timer whose callback runs waits for it on a condition variable,
- * with "this timer is not the running one" as its predicate, and disarms it
- * again, as the callback may have armed it; the callback itself may delete and
- * free its timer.
+ * with "this timer is not the running one" as its predicate.  Meanwhile the
+ * timer cannot be armed: a callback that does so each time would otherwise run
+ * again, and again, before the waiting thread gets its turn.  The callback
+ * itself may delete and free its timer.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
@@ -61,7 +62,9 @@ void timer_mod_ns(QEMUTimer *t, int64_t expire_ns)
 
     timer_lock(&ctx->timer_lock);
     disarm_locked(t);
-    arm_locked(t, expire_ns);
+    if (!t->deleters) {
+        arm_locked(t, expire_ns);
+    }
     update_next_locked(ctx);
     is_first = ctx->timers.head.next == &t->node;
     timer_unlock(&ctx->timer_lock);
@@ -77,11 +80,14 @@ void timer_del(QEMUTimer *t)
 
     timer_lock(&ctx->timer_lock);
     disarm_locked(t);
-    while (ctx->running_timer == t && aio_context_current() != ctx) {
-        timer_wait(&ctx->timer_cond, &ctx->timer_lock);
-        disarm_locked(t);
-    }
     update_next_locked(ctx);
+    if (aio_context_current() != ctx) {
+        t->deleters++;
+        while (ctx->running_timer == t) {
+            timer_wait(&ctx->timer_cond, &ctx->timer_lock);
+        }
+        t->deleters--;
+    }
     timer_unlock(&ctx->timer_lock);
 }
 

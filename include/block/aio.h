@@ -175,9 +175,10 @@ typedef struct QEMUTimer {
     AioContext *ctx;
     QEMUBHFunc *cb;
     void *opaque;
-    int64_t expire_ns;     /* the next three under the context's timer lock */
+    int64_t expire_ns;     /* the next four under the context's timer lock */
     ListNode node;
     bool armed;
+    int deleters;          /* threads that wait for its callback */
 } QEMUTimer;
 
 void timer_init_ns(QEMUTimer *t, AioContext *ctx, QEMUBHFunc *cb, void *opaque);
@@ -185,7 +186,8 @@ void timer_init_ns(QEMUTimer *t, AioContext *ctx, QEMUBHFunc *cb, void *opaque);
 void timer_mod_ns(QEMUTimer *t, int64_t expire_ns);
 /*
  * Any thread: do not fire.  If the callback is running, wait until it has
- * returned, unless this is called from inside it.
+ * returned, unless this is called from inside it; that it arms its timer has no
+ * effect then.
  */
 void timer_del(QEMUTimer *t);
 bool timer_pending(QEMUTimer *t);

@@ -4,7 +4,7 @@
  */
 #include "aio-test.h"
 
-#define MANY 2000
+#define MANY 500
 
 typedef struct Alarm {
     QEMUTimer timer;
