@@ -243,6 +243,38 @@ static void test_probed(void)
     victim->probe = saved;
 }
 
+/* The guest changes its buffer while it is looked at. */
+static char *changing;
+
+static int probe_and_change(const uint8_t *buf, int size, const char *filename)
+{
+    memcpy(changing, QCOW2_MAGIC, 8);
+    return probe_magic(buf, size, filename);
+}
+
+static void test_probed_buffer_changes(void)
+{
+    g_autofree char *path = make_file("changes", 65536);
+    BlockDriver *victim = bdrv_find_format("host_device");
+    int (*saved)(const uint8_t *, int, const char *) = victim->probe;
+    g_autofree char *back = g_malloc(4096);
+    BlockBackend *blk;
+
+    changing = g_malloc0(4096);
+    changing[4095] = 1;
+    blk = blk_new_open(graph, path, NULL, json_object(), BDRV_O_RDWR,
+                       &error_abort);
+    victim->probe = probe_and_change;
+    g_assert_cmpint(blk_pwrite(blk, 0, 4096, changing, 0), ==, 0);
+    g_assert_cmpmem(changing, 8, QCOW2_MAGIC, 8);
+    g_assert_cmpint(blk_pread(blk, 0, 4096, back, 0), ==, 0);
+    g_assert_cmpint(back[0], ==, 0);
+    g_assert_cmpint(back[4095], ==, 1);
+    victim->probe = saved;
+    blk_unref(blk);
+    g_free(g_steal_pointer(&changing));
+}
+
 /* ---- The fast path ---- */
 
 typedef struct TestRequest {
@@ -358,6 +390,8 @@ int main(int argc, char **argv)
     g_test_add_func("/raw/truncate/with-offset", test_resize);
     g_test_add_func("/raw/status/is-that-of-the-file", test_status);
     g_test_add_func("/raw/probed/first-sector-stays-raw", test_probed);
+    g_test_add_func("/raw/probed/what-was-checked-is-written",
+                    test_probed_buffer_changes);
     g_test_add_func("/raw/submit/cached-reads-are-inline",
                     test_cached_reads_are_inline);
     g_test_add_func("/raw/submit/direct-reads-are-submitted",
