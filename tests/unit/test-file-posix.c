@@ -65,6 +65,14 @@ static ssize_t faulty_pwritev(int fd, const struct iovec *iov, int niov,
     return pwritev(fd, &cut, 1, offset);
 }
 
+static ssize_t faulty_pwritev2(int fd, const struct iovec *iov, int niov,
+                               off_t offset, int flags)
+{
+    size_t max;
+
+    return fault_take(&max) ? -1 : pwritev2(fd, iov, niov, offset, flags);
+}
+
 static int faulty_fallocate(int fd, int mode, off_t offset, off_t len)
 {
     size_t max;
@@ -86,6 +94,7 @@ static void faults_begin(const Fault *faults, int n)
     faulty_ops = file_posix_system_ops;
     faulty_ops.preadv = faulty_preadv;
     faulty_ops.pwritev = faulty_pwritev;
+    faulty_ops.pwritev2 = faulty_pwritev2;
     faulty_ops.fallocate = faulty_fallocate;
     faulty_ops.fdatasync = faulty_fdatasync;
     fault_next = faults;
@@ -299,6 +308,50 @@ static void test_failed_fua_sticks(void)
     g_assert_cmpint(fake_pwrite(bs, 0, buf, 512, BDRV_REQ_FUA), ==, -EIO);
     faults_end();
     g_assert_cmpint(bs->drv->flush(bs), ==, -EIO);
+    fake_close(bs);
+}
+
+/* With O_DIRECT, FUA is a flag of the write: whose error was it? */
+static void test_direct_fua(void)
+{
+    static const Fault bad_sector[] = { { .err = EIO } };
+    static const Fault bad_cache[] = { { .err = EIO }, { .err = EIO } };
+    static const Fault no_flag[] = { { .err = EOPNOTSUPP } };
+    g_autofree char *path = NULL;
+    BlockDriverState *bs;
+    char *buf;
+
+    if (fake_skip_without_direct(fake_dir_on_disk())) {
+        return;
+    }
+    path = fake_file(fake_dir_on_disk(), "direct-fua", 8192);
+    bs = fake_open(path, NULL, BDRV_O_RDWR | BDRV_O_NOCACHE, &error_abort);
+    buf = fake_buf(4096, 1);
+
+    /* The sync that follows succeeds: only this write has failed. */
+    faults_begin(bad_sector, 1);
+    g_assert_cmpint(fake_pwrite(bs, 0, buf, 4096, BDRV_REQ_FUA), ==, -EIO);
+    g_assert_cmpint(fault_calls, ==, 2);
+    faults_end();
+    g_assert_cmpint(fake_pwrite(bs, 0, buf, 4096, BDRV_REQ_FUA), ==, 0);
+    g_assert_cmpint(bs->drv->flush(bs), ==, 0);
+
+    /* A kernel without the flag: write and sync, and that is remembered. */
+    faults_begin(no_flag, 1);
+    g_assert_cmpint(fake_pwrite(bs, 0, buf, 4096, BDRV_REQ_FUA), ==, 0);
+    g_assert_cmpint(fault_calls, ==, 3);
+    g_assert_cmpint(fake_pwrite(bs, 0, buf, 4096, BDRV_REQ_FUA), ==, 0);
+    g_assert_cmpint(fault_calls, ==, 5);
+    faults_end();
+
+    /* The sync fails, too. */
+    g_assert_true(fake_reopen(bs, BDRV_O_RDWR | BDRV_O_NOCACHE, &error_abort));
+    faults_begin(bad_cache, 2);
+    g_assert_cmpint(fake_pwrite(bs, 0, buf, 4096, BDRV_REQ_FUA), ==, -EIO);
+    faults_end();
+    g_assert_cmpint(fake_pwrite(bs, 0, buf, 4096, BDRV_REQ_FUA), ==, -EIO);
+    g_assert_cmpint(bs->drv->flush(bs), ==, -EIO);
+    free(buf);
     fake_close(bs);
 }
 
@@ -827,6 +880,7 @@ int main(int argc, char **argv)
     g_test_add_func("/file/flush/failed-sync-sticks", test_failed_sync_sticks);
     g_test_add_func("/file/flush/failed-fua-sticks-only-if-the-sync-failed",
                     test_failed_fua_sticks);
+    g_test_add_func("/file/flush/failed-fua-on-o-direct", test_direct_fua);
     g_test_add_func("/file/zero/holes-show-on-disk", test_holes_on_disk);
     g_test_add_func("/file/zero/holes-show-in-memory", test_holes_in_memory);
     g_test_add_func("/file/status/tail-is-of-the-sector", test_status_of_tail);
