@@ -26,6 +26,7 @@ struct AioContext {
     AioWork *inbox;             /* pushed in front: newest first */
     int notify_me;
     int notified;
+    bool has_owner;
 
     /* Owner thread. */
     AioWork *local_first;       /* work in the order of running */

@@ -46,12 +46,19 @@ void aio_context_enter(AioContext *ctx)
 {
     assert(!current_context);
     current_context = ctx;
+    qatomic_set(&ctx->has_owner, true);
 }
 
 void aio_context_leave(AioContext *ctx)
 {
     assert(current_context == ctx);
+    qatomic_set(&ctx->has_owner, false);
     current_context = NULL;
+}
+
+bool aio_context_has_owner(AioContext *ctx)
+{
+    return qatomic_read(&ctx->has_owner);
 }
 
 AioContext *aio_context_new(Error **errp)

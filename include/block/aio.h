@@ -41,6 +41,9 @@ AioContext *aio_context_current(void);
 /* The calling thread becomes (or stops being) the one that runs @ctx. */
 void aio_context_enter(AioContext *ctx);
 void aio_context_leave(AioContext *ctx);
+/* Any thread: does some thread run @ctx, between enter and leave?  A hint: it
+ * may change at any time. */
+bool aio_context_has_owner(AioContext *ctx);
 
 /*
  * Owner thread, not inside a handler: one iteration.  With @blocking, sleep
