@@ -9,9 +9,11 @@
  * The other side is letting go.  A ring keeps a registered file open, with its
  * locks, and a registered buffer pinned.  So whoever closes a file or takes
  * memory away marks it, asks every ring that has it to sync, and waits.  A loop
- * that is running answers at once.  One that no thread runs cannot answer, nor
- * can anybody else in its place; then the wait ends after a while, and what was
- * registered goes with the ring.  (A file's locks are dropped explicitly.)
+ * that is running answers soon.  One that no thread runs cannot answer, nor can
+ * anybody else in its place; then what was registered goes when somebody runs
+ * it again, or with the ring.  (A file's locks are dropped explicitly.)  So that
+ * a loop which is stuck, perhaps on the one that waits here, stops nobody for
+ * ever, the wait is bounded.
  *
  * Registered memory must stay where it is: somebody who announces a buffer
  * promises not to take pages out of it (a balloon would make the guest see
@@ -24,7 +26,9 @@
 
 /* The kernel takes at most this in one buffer. */
 #define BUF_CHUNK (1 * GiB)
-#define SYNC_TIMEOUT_NS (100 * INT64_C(1000000))
+#define SYNC_TIMEOUT_NS (5 * INT64_C(1000000000))
+/* How often to see whether the loop still has an owner. */
+#define SYNC_SLICE_NS (10 * INT64_C(1000000))
 
 typedef struct UringRegion {
     void *host;
@@ -256,20 +260,16 @@ static Uring *REQUIRES(leaf_class) find_ring_locked(uint64_t id)
     return NULL;
 }
 
-/* Wait until ring @id has synced, is gone, or seems not to run. */
+/* Wait until ring @id has synced, is gone, or cannot sync. */
 static void REQUIRES(leaf_class) wait_synced_locked(uint64_t id,
                                                     uint64_t wanted)
 {
     int64_t deadline = qemu_clock_ns() + SYNC_TIMEOUT_NS;
     Uring *u;
 
-    while ((u = find_ring_locked(id)) && u->sync_done < wanted) {
-        int64_t left = deadline - qemu_clock_ns();
-
-        if (left <= 0) {
-            return;
-        }
-        leaf_timedwait(&uring_sync_cond, &uring_registry_lock, left);
+    while ((u = find_ring_locked(id)) && u->sync_done < wanted &&
+           aio_context_has_owner(u->ctx) && qemu_clock_ns() < deadline) {
+        leaf_timedwait(&uring_sync_cond, &uring_registry_lock, SYNC_SLICE_NS);
     }
 }
 
