@@ -106,6 +106,14 @@ void fake_server_free(FakeServer *s)
     g_free(s);
 }
 
+void fake_server_set_polling(FakeServer *s, int64_t max_ns)
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(s->iothreads); i++) {
+        aio_context_set_poll_params(iothread_get_aio_context(s->iothreads[i]),
+                                    max_ns, 0, 0);
+    }
+}
+
 VufeFrontend *fake_server_connect(FakeServer *s, const VufeOptions *opts)
 {
     g_autofree char *msg = NULL;

@@ -35,6 +35,9 @@ void fake_server_free(FakeServer *s);
  */
 void fake_server_restart(FakeServer *s);
 
+/* Have its threads poll before they sleep; 0: no. */
+void fake_server_set_polling(FakeServer *s, int64_t max_ns);
+
 /* A front end with running rings; the test fails if that does. */
 VufeFrontend *fake_server_connect(FakeServer *s, const VufeOptions *opts);
 /* Read and write something, to see that all is well. */

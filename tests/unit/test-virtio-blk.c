@@ -22,6 +22,7 @@ typedef struct Variant {
     VufeOptions opts;
     bool read_only;
     uint32_t block_size;
+    int64_t poll_max_ns;
 } Variant;
 
 static const Variant split = {
@@ -38,6 +39,10 @@ static const Variant plain = {
                                VUFE_BIT(VIRTIO_RING_F_INDIRECT_DESC) },
     false, 512,
 };
+static const Variant polling = {
+    "polling", { .num_queues = FAKE_QUEUES, .indirect = true,
+                 .event_idx = true }, false, 512, 500 * 1000,
+};
 static const Variant read_only = { "read-only", { 0 }, true, 512 };
 static const Variant big_blocks = { "4k", { 0 }, false, 4096 };
 
@@ -46,6 +51,7 @@ static void fixture_setup(Fixture *f, const void *arg)
     const Variant *v = arg;
 
     f->server = fake_server_new(!v->read_only, v->block_size);
+    fake_server_set_polling(f->server, v->poll_max_ns);
     f->fe = fake_server_connect(f->server, &v->opts);
 }
 
@@ -616,10 +622,10 @@ static void add_test(const char *name, const Variant *v,
 
 int main(int argc, char **argv)
 {
-    const Variant *const rings[] = { &split, &packed, &plain };
+    const Variant *const rings[] = { &split, &packed, &plain, &polling };
 
     g_test_init(&argc, &argv, NULL);
-    for (int i = 0; i < 3; i++) {
+    for (unsigned i = 0; i < G_N_ELEMENTS(rings); i++) {
         add_test("request/data-on-all-queues", rings[i], test_data);
         add_test("request/segments", rings[i], test_segments);
         add_test("request/odd-layout", rings[i], test_odd_layout);
