@@ -18,6 +18,7 @@ BlockGraph *block_graph_new(void)
 {
     BlockGraph *graph = g_new0(BlockGraph, 1);
 
+    bdrv_drivers_in_use();
     graph_init(&graph->lock);
     list_init(&graph->nodes);
     return graph;

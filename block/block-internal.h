@@ -152,6 +152,11 @@ void bdrv_detach_child(BdrvChild *child);
 /* The length has changed: tell every backend above. */
 void bdrv_parents_resized(BlockDriverState *bs);
 
+/* ---- block/driver-table.c ---- */
+
+/* There is a graph: no driver can be added any more. */
+void bdrv_drivers_in_use(void);
+
 /* ---- block/open.c, block/reopen.c ---- */
 
 typedef struct BdrvCommonOptions {

@@ -22,16 +22,11 @@ static BlockDriverState *open_node(BlockGraph *graph, const char *filename,
 
 /* ---- Drivers ---- */
 
-BlockDriver *const *bdrv_all_drivers(void)
-{
-    return bdrv_drivers;
-}
-
 BlockDriver *bdrv_find_format(const char *format_name)
 {
     BlockDriver *const *drv;
 
-    for (drv = bdrv_drivers; *drv; drv++) {
+    for (drv = bdrv_all_drivers(); *drv; drv++) {
         if (g_str_equal((*drv)->format_name, format_name)) {
             return *drv;
         }
@@ -53,7 +48,7 @@ static BlockDriver *device_driver(const char *filename)
     int best_score = 0;
     BlockDriver *const *drv;
 
-    for (drv = bdrv_drivers; *drv; drv++) {
+    for (drv = bdrv_all_drivers(); *drv; drv++) {
         int score = (*drv)->probe_device ? (*drv)->probe_device(filename) : 0;
 
         if (score > best_score) {
@@ -75,7 +70,7 @@ BlockDriver *bdrv_find_protocol(const char *filename, Error **errp)
 
         return device ? device : bdrv_find_format("file");
     }
-    for (drv = bdrv_drivers; *drv; drv++) {
+    for (drv = bdrv_all_drivers(); *drv; drv++) {
         if ((*drv)->protocol_name &&
             g_str_equal((*drv)->protocol_name, protocol)) {
             return *drv;
@@ -91,7 +86,7 @@ static BlockDriver *probe(const uint8_t *buf, int size, const char *filename)
     int best_score = 0;
     BlockDriver *const *drv;
 
-    for (drv = bdrv_drivers; *drv; drv++) {
+    for (drv = bdrv_all_drivers(); *drv; drv++) {
         int score = (*drv)->probe ? (*drv)->probe(buf, size, filename) : 0;
 
         if (score > best_score) {

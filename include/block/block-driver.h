@@ -303,7 +303,14 @@ void bdrv_debug_event(BlockDriverState *bs, const char *event);
 void bdrv_tracking_begin(BlockDriverState *bs);
 void bdrv_tracking_end(BlockDriverState *bs);
 
-/* block/drivers.c: the one table of all drivers; NULL-terminated. */
+/* block/drivers.c: the drivers that are built in; NULL-terminated.  To look one
+ * up, use bdrv_all_drivers(). */
 extern BlockDriver *const bdrv_drivers[];
+
+/*
+ * Add @drv (not copied) after all others: a module's driver, or a test's.  Main
+ * thread, before the program's first block_graph_new().
+ */
+void bdrv_register_driver(BlockDriver *drv);
 
 #endif
