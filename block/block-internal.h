@@ -46,9 +46,8 @@ struct BlockBackend {
      */
     unsigned gate_state;        /* atomic */
     GateLock gate;
-    QemuCond gate_cond;         /* quiescent or the gate has changed */
+    QemuCond gate_cond;         /* nobody is inside, or the gate is open */
     int quiesce_counter GUARDED_BY(gate_class);
-    bool quiescent GUARDED_BY(gate_class);
     List parked GUARDED_BY(gate_class);
 
     BlkStatsShard stats[BLK_STATS_SHARDS];

@@ -2,15 +2,17 @@
  * Draining: the gate of a BlockBackend, and closing the gates above a node.
  *
  * One word, gate_state, counts the requests inside and says whether the gate is
- * closed, so that one atomic operation enters, and one leaves:
+ * closed.  One compare-and-swap enters or leaves an open gate:
  *
- *   enter   old = state++;  CLOSED in old: leave again, and park
- *   leave   old = state--;  old is CLOSED|1: I was the last one out
- *   close   state |= CLOSED; nobody inside: quiescent
+ *   enter   CLOSED: park instead, without having been counted; else state++
+ *   leave   CLOSED: under the gate lock, state--, 0 inside: wake the drainer;
+ *           else state--
+ *   close   under the gate lock, state |= CLOSED
  *
- * The last one out of a closed gate sets "quiescent" under the gate lock; the
- * drainer waits for that flag, not for the count, so the backend cannot go away
- * under a request that has counted itself out but not yet let go of the lock.
+ * While the gate is closed the count changes only under the lock, and only
+ * downwards.  So what the drainer, who holds the lock, reads is true for as long
+ * as it keeps the gate closed, and whoever has counted himself out has nothing
+ * left to do but to let go of the lock: the backend may then be freed.
  *
  * Requests that find the gate closed are parked on the backend.  They are not
  * counted, and no thread waits on their behalf; opening the gate hands each of
@@ -42,32 +44,43 @@ void blk_gate_destroy(BlockBackend *blk)
 
 /* ---- Requests ---- */
 
-static void last_one_out(BlockBackend *blk)
+static void leave_closed(BlockBackend *blk)
 {
     gate_lock(&blk->gate);
-    blk->quiescent = true;
-    qemu_cond_broadcast(&blk->gate_cond);
+    if ((qatomic_fetch_dec(&blk->gate_state) & ~BLK_GATE_CLOSED) == 1) {
+        qemu_cond_broadcast(&blk->gate_cond);
+    }
     gate_unlock(&blk->gate);
 }
 
 void blk_gate_leave(BlockBackend *blk)
 {
-    unsigned old = qatomic_fetch_dec(&blk->gate_state);
+    unsigned old = qatomic_read(&blk->gate_state);
 
-    if (unlikely(old == (BLK_GATE_CLOSED | 1))) {
-        last_one_out(blk);
+    while (likely(!(old & BLK_GATE_CLOSED))) {
+        unsigned seen = qatomic_cmpxchg(&blk->gate_state, old, old - 1);
+
+        if (likely(seen == old)) {
+            return;
+        }
+        old = seen;
     }
+    leave_closed(blk);
 }
 
 bool blk_gate_try_enter(BlockBackend *blk)
 {
-    unsigned old = qatomic_fetch_inc(&blk->gate_state);
+    unsigned old = qatomic_read(&blk->gate_state);
 
-    if (unlikely(old & BLK_GATE_CLOSED)) {
-        blk_gate_leave(blk);
-        return false;
+    while (likely(!(old & BLK_GATE_CLOSED))) {
+        unsigned seen = qatomic_cmpxchg(&blk->gate_state, old, old + 1);
+
+        if (likely(seen == old)) {
+            return true;
+        }
+        old = seen;
     }
-    return true;
+    return false;
 }
 
 void blk_gate_enter_wait(BlockBackend *blk)
@@ -112,17 +125,12 @@ bool blk_gate_unpark(BlockBackend *blk, BdrvTrackedRequest *req)
 
 void blk_gate_close(BlockBackend *blk)
 {
-    unsigned old;
     bool first;
 
     gate_lock(&blk->gate);
     first = blk->quiesce_counter++ == 0;
     if (first) {
-        blk->quiescent = false;
-        old = qatomic_fetch_or(&blk->gate_state, BLK_GATE_CLOSED);
-        if (old == 0) {
-            blk->quiescent = true;
-        }
+        qatomic_or(&blk->gate_state, BLK_GATE_CLOSED);
     }
     gate_unlock(&blk->gate);
     if (first) {
@@ -133,7 +141,7 @@ void blk_gate_close(BlockBackend *blk)
 void blk_gate_wait(BlockBackend *blk)
 {
     gate_lock(&blk->gate);
-    while (!blk->quiescent) {
+    while (qatomic_load_acquire(&blk->gate_state) != BLK_GATE_CLOSED) {
         gate_wait(&blk->gate_cond, &blk->gate);
     }
     gate_unlock(&blk->gate);
