@@ -187,13 +187,13 @@ BdrvChild *bdrv_attach_child(BlockDriverState *parent_bs,
     c->perm = perm;
     c->shared_perm = shared_perm;
     link_child(c);
+    bdrv_drain_attach(c);
     if (!bdrv_refresh_perms(bs, errp)) {
         c->perm = 0;
         c->shared_perm = BLK_PERM_ALL;
         bdrv_detach_child(c);
         return NULL;
     }
-    bdrv_drain_attach(c);
     bdrv_update_alignment_tracking(bs);
     return c;
 }
@@ -208,9 +208,10 @@ void bdrv_detach_child(BdrvChild *c)
         parent->file = parent->file == c ? NULL : parent->file;
         parent->backing = parent->backing == c ? NULL : parent->backing;
     }
-    bdrv_drain_detach(c);
     list_remove(&c->parent_node);
     list_remove(&c->child_node);
+    /* Last: what was parked above may run as soon as this opens a gate. */
+    bdrv_drain_detach(c);
     /* Fewer parents need less: that is never refused. */
     if (bs->is_open && bs->refcnt > 1) {
         bdrv_refresh_perms(bs, NULL);

@@ -426,6 +426,28 @@ static void test_attach_detach(void)
     blk_unref(blk);
 }
 
+static void test_attach_refused(void)
+{
+    g_auto(TestEnv) e = { 0 };
+    g_autoptr(TestDisk) d = test_disk_new("d", 64 * KiB);
+    BlockBackend *blk, *other;
+    Error *err = NULL;
+
+    test_env_init(&e);
+    blk = test_open(e.graph, "{'driver':'test','disk':'d'}");
+    other = blk_new(e.graph, BLK_PERM_CONSISTENT_READ,
+                    BLK_PERM_CONSISTENT_READ);
+    bdrv_drained_begin(blk_bs(blk));
+    g_assert_false(blk_insert_bs(other, blk_bs(blk), &err));
+    error_free(err);
+    g_assert_false(is_closed(other));
+    g_assert_true(is_closed(blk));
+    bdrv_drained_end(blk_bs(blk));
+    g_assert_false(is_closed(blk));
+    blk_unref(other);
+    blk_unref(blk);
+}
+
 /* ---- The last one out, and the backend that goes away then ---- */
 
 static void read_once(void *opaque)
@@ -473,6 +495,7 @@ int main(int argc, char **argv)
     T("blocking-call-waits", test_blocking_call);
     T("nests", test_nested);
     T("follows-parents", test_attach_detach);
+    T("refused-parent-is-left-open", test_attach_refused);
     T("backend-outlives-last-one-out", test_unref);
     return g_test_run();
 }
