@@ -117,8 +117,16 @@ bool blk_set_perm(BlockBackend *blk, uint64_t perm, uint64_t shared_perm,
 
 void blk_set_dev_ops(BlockBackend *blk, const BlockDevOps *ops, void *opaque)
 {
+    bool drained;
+
     blk->dev_ops = ops;
     blk->dev_opaque = opaque;
+    gate_lock(&blk->gate);
+    drained = blk->quiesce_counter > 0;
+    gate_unlock(&blk->gate);
+    if (drained) {
+        blk_notify_drained(blk, true);      /* its end will be told */
+    }
 }
 
 void blk_notify_drained(BlockBackend *blk, bool begin)

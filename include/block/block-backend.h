@@ -52,6 +52,7 @@ void blk_remove_bs(BlockBackend *blk);
 BlockDriverState *blk_bs(BlockBackend *blk);
 bool blk_set_perm(BlockBackend *blk, uint64_t perm, uint64_t shared_perm,
                   Error **errp);
+/* @ops NULL: none.  If the gate is closed now, drained_begin is called. */
 void blk_set_dev_ops(BlockBackend *blk, const BlockDevOps *ops, void *opaque);
 void blk_set_name(BlockBackend *blk, const char *name);
 const char *blk_name(const BlockBackend *blk);

@@ -448,6 +448,30 @@ static void test_attach_refused(void)
     blk_unref(blk);
 }
 
+/* Ops that arrive while the gate is closed hear of it, once. */
+static void test_ops_while_closed(void)
+{
+    g_auto(TestEnv) e = { 0 };
+    Drain drain = { 0 };
+    BlockBackend *blk;
+
+    test_env_init(&e);
+    qemu_event_init(&drain.closed, false);
+    blk = blk_new(e.graph, 0, BLK_PERM_ALL);
+    blk_drain_begin(blk);
+    blk_set_dev_ops(blk, &note_ops, &drain);
+    g_assert_cmpint(drain.begun, ==, 1);
+    blk_drain_begin(blk);
+    blk_drain_end(blk);
+    g_assert_cmpint(drain.ended, ==, 0);
+    blk_drain_end(blk);
+    g_assert_cmpint(drain.begun, ==, 1);
+    g_assert_cmpint(drain.ended, ==, 1);
+    blk_set_dev_ops(blk, NULL, NULL);
+    qemu_event_destroy(&drain.closed);
+    blk_unref(blk);
+}
+
 /* ---- The last one out, and the backend that goes away then ---- */
 
 static void read_once(void *opaque)
@@ -496,6 +520,7 @@ int main(int argc, char **argv)
     T("nests", test_nested);
     T("follows-parents", test_attach_detach);
     T("refused-parent-is-left-open", test_attach_refused);
+    T("device-added-meanwhile-is-told", test_ops_while_closed);
     T("backend-outlives-last-one-out", test_unref);
     return g_test_run();
 }
