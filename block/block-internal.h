@@ -102,7 +102,8 @@ bool bdrv_tracked_cancel(BdrvTrackedRequest *req);
 /* The calling thread runs @req (admitted by another) from _enter to _leave. */
 void bdrv_tracked_enter(BdrvTrackedRequest *req);
 void bdrv_tracked_leave(BdrvTrackedRequest *req);
-/* Drained: does @bs need tracking for its alignment?  Adjusts it. */
+/* Control thread: does @bs need tracking for its alignment?  Drains to change
+ * it. */
 void bdrv_update_alignment_tracking(BlockDriverState *bs);
 
 /* ---- block/io.c, block/io-zero.c: after admission, in a thread that may

@@ -240,7 +240,12 @@ bool bdrv_tracked_cancel(BdrvTrackedRequest *req)
     return waited;
 }
 
-/* ---- Turning it on and off: drained ---- */
+/*
+ * ---- Turning it on and off: drained ----
+ *
+ * A request that is under way untracked is seen by nobody; one that comes then
+ * and reads, modifies and writes could undo it.
+ */
 
 void bdrv_tracking_begin(BlockDriverState *bs)
 {
@@ -253,7 +258,7 @@ void bdrv_tracking_end(BlockDriverState *bs)
     qatomic_set(&bs->tracking, bs->tracking - 1);
 }
 
-/* The coarsest alignment that everybody above @bs keeps to. */
+/* Filters align what they pass on by themselves. */
 static bool parent_sends_unaligned(const BdrvChild *c)
 {
     uint32_t align = c->bs->bl.request_alignment;
@@ -274,10 +279,15 @@ void bdrv_update_alignment_tracking(BlockDriverState *bs)
             needed |= parent_sends_unaligned(c);
         }
     }
-    if (needed && !bs->tracking_for_alignment) {
+    if (needed == bs->tracking_for_alignment) {
+        return;
+    }
+    bdrv_drained_begin(bs);
+    if (needed) {
         bdrv_tracking_begin(bs);
-    } else if (!needed && bs->tracking_for_alignment) {
+    } else {
         bdrv_tracking_end(bs);
     }
     bs->tracking_for_alignment = needed;
+    bdrv_drained_end(bs);
 }

@@ -62,6 +62,70 @@ static void test_off_below_filter(void)
     blk_unref(blk);
 }
 
+typedef struct Attach {
+    BlockBackend *blk;
+    BlockDriverState *bs;
+    QemuEvent drained;
+    bool attached;              /* atomic */
+} Attach;
+
+static void note_drained(void *opaque)
+{
+    Attach *a = opaque;
+
+    qemu_event_set(&a->drained);
+}
+
+static const BlockDevOps drained_ops = { .drained_begin = note_drained };
+
+static void attach_main(void *opaque)
+{
+    Attach *a = opaque;
+
+    blk_insert_bs(a->blk, a->bs, &error_abort);
+    qatomic_set(&a->attached, true);
+}
+
+/*
+ * Requests that run untracked when tracking begins would not be seen: an
+ * unaligned write of the new user could undo them.
+ */
+static void test_turns_on_drained(void)
+{
+    g_auto(TestEnv) e = { 0 };
+    g_autoptr(TestDisk) d = test_disk_new("d", 64 * KiB);
+    g_autofree char *buf = g_malloc0(BLOCK);
+    Attach a = { 0 };
+    BlockBackend *blk;
+    TestThread *t;
+    TestRequest r;
+
+    test_env_init(&e);
+    d->limits.request_alignment = BLOCK;
+    blk = test_open(e.graph, "{'driver':'test','disk':'d'}");
+    blk_set_user_block_size(blk, BLOCK);
+    test_disk_hold(d, 1u << TEST_WRITE);
+    test_request_init(&r, e.ctx, blk, BDRV_REQ_WRITE, 0, BLOCK, buf);
+    test_request_submit(&r);
+    test_disk_wait_held(d, 1);
+
+    qemu_event_init(&a.drained, false);
+    blk_set_dev_ops(blk, &drained_ops, &a);
+    a.bs = blk_bs(blk);
+    a.blk = blk_new(e.graph, BLK_PERM_CONSISTENT_READ, BLK_PERM_ALL);
+    t = test_thread_start(attach_main, &a);
+    g_assert_true(qemu_event_timedwait(&a.drained, TEST_TIMEOUT_NS / 20));
+    g_assert_false(qatomic_read(&a.attached));
+    test_disk_hold(d, 0);
+    test_thread_join(t);
+    g_assert_cmpint(test_request_wait(&r), ==, 0);
+    blk_set_dev_ops(blk, NULL, NULL);
+    qemu_event_destroy(&a.drained);
+    test_request_destroy(&r);
+    blk_unref(a.blk);
+    blk_unref(blk);
+}
+
 /* ---- Who waits ---- */
 
 typedef struct Range {
@@ -366,6 +430,7 @@ int main(int argc, char **argv)
 #define T(name, fn) g_test_add_func("/block/tracked/" name, fn)
     T("on-while-somebody-needs-it", test_on_and_off);
     T("off-below-filter", test_off_below_filter);
+    T("turned-on-while-drained", test_turns_on_drained);
     T("conflicts", test_conflicts);
     T("first-come-first-served", test_order);
     T("cancelled-one-holds-nobody-up", test_cancel_lets_others_go);
