@@ -92,8 +92,9 @@ void bdrv_tracked_init_node(BlockDriverState *bs);
 void bdrv_tracked_destroy_node(BlockDriverState *bs);
 /* Fill in what @req conflicts on, from its type, offset, bytes and flags. */
 void bdrv_tracked_prepare(BlockDriverState *bs, BdrvTrackedRequest *req);
-/* Admit @req, or put it on the waiting list to be resumed: false. */
-bool bdrv_tracked_admit(BlockDriverState *bs, BdrvTrackedRequest *req);
+/* Admit @req: 1; or put it on the waiting list to be resumed: 0; or -EBUSY
+ * with NO_WAIT. */
+int bdrv_tracked_admit(BlockDriverState *bs, BdrvTrackedRequest *req);
 /* Admit @req, waiting in this thread.  0, or -EBUSY with NO_WAIT. */
 int bdrv_tracked_begin(BlockDriverState *bs, BdrvTrackedRequest *req);
 void bdrv_tracked_end(BdrvTrackedRequest *req);

@@ -314,6 +314,19 @@ static int effective_flags(BlockBackend *blk, const BdrvTrackedRequest *req)
     return req->flags;
 }
 
+static void admit_tracked(BlockDriverState *bs, BdrvTrackedRequest *req)
+{
+    int admitted;
+
+    req->bs = bs;
+    admitted = bdrv_tracked_admit(bs, req);
+    if (admitted > 0) {
+        to_worker(req);
+    } else if (admitted < 0) {
+        complete_inline(req, admitted);
+    }
+}
+
 static void admit(BdrvTrackedRequest *req)
 {
     BlockBackend *blk = req->blk;
@@ -329,11 +342,8 @@ static void admit(BdrvTrackedRequest *req)
         return;
     }
     req->flags = effective_flags(blk, req);
-    if (unlikely(bdrv_is_tracking(bs))) {
-        req->bs = bs;
-        if (bdrv_tracked_admit(bs, req)) {
-            to_worker(req);
-        }
+    if (unlikely(bdrv_is_tracking(bs)) && req->type != BDRV_REQ_FLUSH) {
+        admit_tracked(bs, req);
         return;
     }
     if (blk->allow_write_beyond_eof || !try_fast(req)) {

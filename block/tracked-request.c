@@ -100,15 +100,17 @@ static void admit_locked(BlockDriverState *bs, BdrvTrackedRequest *req)
     list_push_back(&bs->tracked_requests, &req->tracked_node);
 }
 
-bool bdrv_tracked_admit(BlockDriverState *bs, BdrvTrackedRequest *req)
+int bdrv_tracked_admit(BlockDriverState *bs, BdrvTrackedRequest *req)
 {
-    bool admitted;
+    int admitted;
 
     bdrv_tracked_prepare(bs, req);
     reqs_lock(&bs->reqs_lock);
     admitted = !must_wait_locked(bs, req);
     if (admitted) {
         admit_locked(bs, req);
+    } else if (req->flags & BDRV_REQ_NO_WAIT) {
+        admitted = -EBUSY;
     } else {
         req->state = BDRV_REQ_STATE_PARKED;
         list_push_back(&bs->waiting_requests, &req->waiting_node);

@@ -192,6 +192,9 @@ static void test_conflicts(void)
           { BDRV_REQ_READ, 0, BLOCK }, false },
         { { BDRV_REQ_READ, 0, BLOCK },
           { BDRV_REQ_WRITE, 0, BLOCK, BDRV_REQ_SERIALISING }, false },
+        /* A flush waits for nobody, whatever its range says. */
+        { { BDRV_REQ_WRITE, 0, 512 }, { BDRV_REQ_FLUSH, 0, 0 }, true },
+        { { BDRV_REQ_WRITE, 0, 512 }, { BDRV_REQ_FLUSH, 100, 512 }, true },
     };
     g_auto(TestEnv) e = { 0 };
     g_autoptr(TestDisk) d = test_disk_new("d", 64 * KiB);
@@ -206,6 +209,33 @@ static void test_conflicts(void)
         g_assert_cmpint(runs_beside(&e, d, blk, cases[i].a, cases[i].b), ==,
                         cases[i].beside);
     }
+    blk_unref(blk);
+}
+
+static void test_no_wait(void)
+{
+    g_auto(TestEnv) e = { 0 };
+    g_autoptr(TestDisk) d = test_disk_new("d", 64 * KiB);
+    char buf[2][512] = { { 0 } };
+    TestRequest r;
+    BlockBackend *blk;
+
+    test_env_init(&e);
+    d->limits.request_alignment = BLOCK;
+    blk = test_open(e.graph, "{'driver':'test','disk':'d'}");
+    test_disk_hold(d, 1u << TEST_WRITE);
+    test_request_init(&r, e.ctx, blk, BDRV_REQ_WRITE, 0, 512, buf[0]);
+    test_request_submit(&r);
+    test_disk_wait_held(d, 1);
+    g_assert_cmpint(blk_pread(blk, 0, 512, buf[1], BDRV_REQ_NO_WAIT), ==,
+                    -EBUSY);
+    g_assert_cmpint(test_request_run(e.ctx, blk, BDRV_REQ_READ, 0, 512, buf[1],
+                                     BDRV_REQ_NO_WAIT), ==, -EBUSY);
+    test_disk_hold(d, 0);
+    g_assert_cmpint(test_request_wait(&r), ==, 0);
+    g_assert_cmpint(test_request_run(e.ctx, blk, BDRV_REQ_READ, 0, 512, buf[1],
+                                     BDRV_REQ_NO_WAIT), ==, 0);
+    test_request_destroy(&r);
     blk_unref(blk);
 }
 
@@ -432,6 +462,7 @@ int main(int argc, char **argv)
     T("off-below-filter", test_off_below_filter);
     T("turned-on-while-drained", test_turns_on_drained);
     T("conflicts", test_conflicts);
+    T("no-wait-fails-with-ebusy", test_no_wait);
     T("first-come-first-served", test_order);
     T("cancelled-one-holds-nobody-up", test_cancel_lets_others_go);
     T("rmw-loses-nothing", test_rmw);
