@@ -270,11 +270,32 @@ static void check_call(BlockDriverState *bs, const TestCall *call)
     g_assert_cmpint(call->niov, <=, bl->max_iov);
 }
 
+/* How many buffers of the vector hold the range? */
+static int entries(const QEMUIOVector *qiov, size_t offset, int64_t bytes)
+{
+    int n = 0;
+    int i;
+
+    for (i = 0; qiov && i < qiov->niov && bytes > 0; i++) {
+        size_t len = qiov->iov[i].iov_len;
+
+        if (offset >= len) {
+            offset -= len;
+            continue;
+        }
+        bytes -= len - offset;
+        offset = 0;
+        n++;
+    }
+    return n;
+}
+
 static int run(BlockDriverState *bs, TestOp op, int64_t offset, int64_t bytes,
                QEMUIOVector *qiov, size_t qiov_offset, int flags)
 {
     TestDisk *d = test_node_disk(bs);
-    TestCall call = { op, offset, bytes, flags, qiov ? qiov->niov : 0 };
+    TestCall call = { op, offset, bytes, flags,
+                      entries(qiov, qiov_offset, bytes) };
     int ret;
 
     check_call(bs, &call);

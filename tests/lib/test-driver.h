@@ -55,7 +55,7 @@ typedef struct TestCall {
     int64_t offset;
     int64_t bytes;
     int flags;
-    int niov;
+    int niov;               /* buffers that the range lies in */
 } TestCall;
 
 /* What test-aio's submit does. */

@@ -453,6 +453,24 @@ static void test_nested(void)
     blk_unref(blk);
 }
 
+static void test_truncate(void)
+{
+    g_auto(TestEnv) e = { 0 };
+    g_autoptr(TestDisk) d = test_disk_new("d", 64 * KiB);
+    BlockBackend *blk;
+
+    test_env_init(&e);
+    d->limits.request_alignment = BLOCK;
+    blk = test_open(e.graph, "{'driver':'test','disk':'d'}");
+    g_assert_true(blk_truncate(blk, 128 * KiB, false, PREALLOC_MODE_OFF, 0,
+                               &error_abort));
+    g_assert_cmpint(blk_getlength(blk), ==, 128 * KiB);
+    g_assert_true(blk_truncate(blk, 0, false, PREALLOC_MODE_OFF, 0,
+                               &error_abort));
+    g_assert_cmpint(blk_getlength(blk), ==, 0);
+    blk_unref(blk);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -469,5 +487,6 @@ int main(int argc, char **argv)
     T("rmw-loses-nothing-one-worker", test_rmw_one_worker);
     T("conflicts-in-a-pool-of-one", test_pool_of_one);
     T("nested-requests-wait-in-a-pool-of-one", test_nested);
+    T("truncate", test_truncate);
     return g_test_run();
 }
