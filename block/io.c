@@ -101,7 +101,8 @@ static int bounce_piece(BlockDriverState *bs, bool write, int64_t offset,
                         int64_t *bytes, QEMUIOVector *qiov, size_t qiov_offset,
                         int flags)
 {
-    int64_t n = MIN(*bytes, MAX(bs->bl.request_alignment, 64 * KiB));
+    int64_t max = MIN_NON_ZERO(bs->bl.max_transfer, 64 * KiB);
+    int64_t n = MIN(*bytes, MAX(bs->bl.request_alignment, max));
     void *buf = qemu_try_memalign(bs->bl.opt_mem_alignment, n);
     QEMUIOVector bounce;
     int ret;
@@ -110,6 +111,7 @@ static int bounce_piece(BlockDriverState *bs, bool write, int64_t offset,
         return -ENOMEM;
     }
     *bytes = n;
+    flags &= ~BDRV_REQ_REGISTERED_BUF;
     qemu_iovec_init_buf(&bounce, buf, n);
     if (write) {
         qemu_iovec_to_buf(qiov, qiov_offset, buf, n);

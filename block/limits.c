@@ -6,7 +6,6 @@
 #include "qemu/osdep.h"
 #include "block-internal.h"
 
-
 static void merge(BlockLimits *bl, const BlockLimits *child)
 {
     bl->request_alignment = MAX(bl->request_alignment,
@@ -31,6 +30,13 @@ static void inherit(BlockLimits *bl, const BlockLimits *child)
     bl->physical_block_size = child->physical_block_size;
 }
 
+static int64_t round_limit(const BlockLimits *bl, int64_t max)
+{
+    int64_t align = bl->request_alignment;
+
+    return max ? MAX(QEMU_ALIGN_DOWN(max, align), align) : 0;
+}
+
 void bdrv_refresh_limits(BlockDriverState *bs)
 {
     BdrvChild *c;
@@ -48,6 +54,8 @@ void bdrv_refresh_limits(BlockDriverState *bs)
     if (bs->drv->refresh_limits) {
         bs->drv->refresh_limits(bs);
     }
+    /* Pieces of the largest size are to be whole blocks. */
+    bs->bl.max_transfer = round_limit(&bs->bl, bs->bl.max_transfer);
     bs->bl.max_iov = MIN_NON_ZERO(bs->bl.max_iov, IOV_MAX);
     bs->bl.min_mem_alignment = MAX(bs->bl.min_mem_alignment, 1);
     bs->bl.opt_mem_alignment = MAX(bs->bl.opt_mem_alignment, 4096);

@@ -118,6 +118,20 @@ static void test_model_odd_on_512(void)
     against_model(UNDER, 7, (BlockLimits){ .request_alignment = 512 }, false);
 }
 
+static void test_model_limits(void)
+{
+    against_model(PLAIN, 512, (BlockLimits){ .request_alignment = 512,
+                  .max_transfer = 4096, .max_pwrite_zeroes = 8192,
+                  .pwrite_zeroes_alignment = 1024, .max_iov = 2 }, true);
+    /* Limits that are no multiples of anything. */
+    against_model(PLAIN, 512, (BlockLimits){ .request_alignment = 1024,
+                  .max_transfer = 5000, .max_pwrite_zeroes = 7000,
+                  .pwrite_zeroes_alignment = 3072, .max_iov = 1 }, true);
+    against_model(FUA, 64, (BlockLimits){ .request_alignment = 512,
+                  .max_transfer = 1536, .max_pwrite_zeroes = 1000,
+                  .max_iov = 1 }, false);
+}
+
 /* ---- The end ---- */
 
 static void test_range(void)
@@ -405,6 +419,7 @@ int main(int argc, char **argv)
     T("any-bytes", test_model_bytes);
     T("512-byte-blocks-on-4k", test_model_512_on_4k);
     T("odd-bytes-on-512", test_model_odd_on_512);
+    T("within-limits", test_model_limits);
     T("range-is-checked", test_range);
     T("writes-may-grow-it", test_grows);
     T("no-medium", test_no_medium);
