@@ -259,9 +259,10 @@ int blk_check_request(BlockBackend *blk, BdrvRequestType type, int64_t offset,
         return -EIO;
     }
     if (blk->allow_write_beyond_eof) {
-        return bytes > INT64_MAX - offset ? -EIO : 0;
+        len = BDRV_MAX_END;
+    } else {
+        len = MIN(bdrv_getlength(bs), BDRV_MAX_END);
     }
-    len = bdrv_getlength(bs);
     if (len < 0) {
         return len;
     }

@@ -76,17 +76,15 @@ bool bdrv_truncate(BdrvChild *child, int64_t offset, bool exact,
                    PreallocMode prealloc, int flags, Error **errp)
 {
     BlockDriverState *bs = child->bs;
-    BdrvTrackedRequest req = {
-        .type = BDRV_REQ_TRUNCATE,
-        .offset = MIN(offset, MAX(bdrv_getlength(bs), 0)),
-        .bytes = INT64_MAX / 2,
-    };
+    BdrvTrackedRequest req = { .type = BDRV_REQ_TRUNCATE };
     bool tracked = bdrv_is_tracking(bs);
     bool ok;
 
     if (!may_truncate(bs, offset, errp)) {
         return false;
     }
+    req.offset = CLAMP(bdrv_getlength(bs), 0, MIN(offset, BDRV_MAX_END));
+    req.bytes = BDRV_MAX_END - req.offset;
     if (tracked) {
         bdrv_tracked_begin(bs, &req);
     }

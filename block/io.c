@@ -213,9 +213,6 @@ static int padding_init(Padding *pad, BlockDriverState *bs, int64_t offset,
 {
     int64_t align = bs->bl.request_alignment;
 
-    if (bytes > INT64_MAX - offset - align) {
-        return -EIO;
-    }
     pad->offset = QEMU_ALIGN_DOWN(offset, align);
     pad->head = offset - pad->offset;
     pad->bytes = QEMU_ALIGN_UP(pad->head + bytes, align);
@@ -413,7 +410,8 @@ int bdrv_do_request(BlockDriverState *bs, BdrvTrackedRequest *req)
 static bool range_is_valid(const BdrvTrackedRequest *req)
 {
     return req->offset >= 0 && req->bytes >= 0 &&
-           req->bytes <= INT64_MAX - req->offset;
+           req->offset <= BDRV_MAX_END &&
+           req->bytes <= BDRV_MAX_END - req->offset;
 }
 
 int bdrv_run_request(BlockDriverState *bs, BdrvTrackedRequest *req)

@@ -56,11 +56,8 @@ void bdrv_tracked_prepare(BlockDriverState *bs, BdrvTrackedRequest *req)
                        (req->flags & BDRV_REQ_SERIALISING) ||
                        (is_write(req->type) && unaligned);
     req->overlap_offset = QEMU_ALIGN_DOWN(req->offset, align);
-    req->overlap_bytes = req->offset + req->bytes - req->overlap_offset;
-    /* Near INT64_MAX there is nothing left to conflict with. */
-    if (req->overlap_bytes < INT64_MAX - req->overlap_offset - align) {
-        req->overlap_bytes = QEMU_ALIGN_UP(req->overlap_bytes, align);
-    }
+    req->overlap_bytes = QEMU_ALIGN_UP(req->offset + req->bytes, align) -
+                         req->overlap_offset;
 }
 
 static bool conflict(const BdrvTrackedRequest *a, const BdrvTrackedRequest *b)

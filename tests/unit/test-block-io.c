@@ -163,6 +163,38 @@ static void test_range(void)
     blk_unref(blk);
 }
 
+/* With a user who may go past the end: nothing there overflows. */
+static void test_beyond_end(void)
+{
+    static const int64_t offsets[] = { SIZE, SIZE + 100, INT64_MAX - 1024,
+                                       INT64_MAX - 512 };
+    g_auto(TestEnv) e = { 0 };
+    g_autoptr(TestDisk) d = test_disk_new("d", SIZE);
+    uint8_t buf[512];
+    BlockBackend *blk;
+    size_t i;
+
+    test_env_init(&e);
+    d->limits.request_alignment = 4096;
+    blk = test_open(e.graph, "{'driver':'test','disk':'d'}");
+    blk_set_allow_write_beyond_eof(blk, true);
+    for (i = 0; i < ARRAY_SIZE(offsets); i++) {
+        bool absurd = offsets[i] > INT64_MAX / 2;
+
+        memset(buf, 1, sizeof(buf));
+        g_assert_cmpint(blk_pread(blk, offsets[i], 512, buf, 0), ==,
+                        absurd ? -EIO : 0);
+        g_assert_cmpint(buf[0], ==, absurd);
+        g_assert_cmpint(blk_pwrite(blk, offsets[i], 512, buf, 0), ==,
+                        absurd ? -EIO : -ENOSPC);
+        g_assert_cmpint(blk_pwrite_zeroes(blk, offsets[i], 512, 0), ==,
+                        absurd ? -EIO : -ENOSPC);
+        g_assert_cmpint(blk_pdiscard(blk, offsets[i], 512), ==,
+                        absurd ? -EIO : 0);
+    }
+    blk_unref(blk);
+}
+
 static void test_grows(void)
 {
     g_auto(TestEnv) e = { 0 };
@@ -421,6 +453,7 @@ int main(int argc, char **argv)
     T("odd-bytes-on-512", test_model_odd_on_512);
     T("within-limits", test_model_limits);
     T("range-is-checked", test_range);
+    T("beyond-the-end", test_beyond_end);
     T("writes-may-grow-it", test_grows);
     T("no-medium", test_no_medium);
     T("fua-is-stable", test_fua);
