@@ -261,7 +261,7 @@ int blk_check_request(BlockBackend *blk, BdrvRequestType type, int64_t offset,
     if (blk->allow_write_beyond_eof) {
         len = BDRV_MAX_END;
     } else {
-        len = MIN(bdrv_getlength(bs), BDRV_MAX_END);
+        len = bdrv_getlength(bs);
     }
     if (len < 0) {
         return len;

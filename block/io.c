@@ -21,12 +21,21 @@
 
 /* ---- Length ---- */
 
+/* A started sector counts; drivers read zeroes where it is not all there. */
+static int64_t driver_length(BlockDriverState *bs)
+{
+    int64_t len = bs->drv->getlength(bs);
+
+    return len < 0 ? len : len > BDRV_MAX_END ? -EFBIG :
+           QEMU_ALIGN_UP(len, BDRV_SECTOR_SIZE);
+}
+
 void bdrv_refresh_total_bytes(BlockDriverState *bs)
 {
     int64_t len = -ENOTSUP;
 
     if (bs->drv->getlength) {
-        len = bs->drv->getlength(bs);
+        len = driver_length(bs);
     } else if (bs->file) {
         len = bdrv_getlength(bs->file->bs);
     }
@@ -36,7 +45,7 @@ void bdrv_refresh_total_bytes(BlockDriverState *bs)
 int64_t bdrv_getlength(BlockDriverState *bs)
 {
     if (bs->drv->has_variable_length) {
-        return bs->drv->getlength(bs);
+        return driver_length(bs);
     }
     return qatomic_read(&bs->total_bytes);
 }

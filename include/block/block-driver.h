@@ -164,6 +164,8 @@ struct BlockDriver {
     /* New length (control thread, nothing overlapping runs). */
     bool (*truncate)(BlockDriverState *bs, int64_t offset, bool exact,
                      PreallocMode prealloc, int flags, Error **errp);
+    /* Bytes, or -errno.  The core rounds up to whole sectors: a read of the
+     * last one gets zeroes for what is not there. */
     int64_t (*getlength)(BlockDriverState *bs);
     int64_t (*get_allocated_file_size)(BlockDriverState *bs);
     int (*get_info)(BlockDriverState *bs, BlockDriverInfo *info);

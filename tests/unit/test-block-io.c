@@ -214,6 +214,26 @@ static void test_grows(void)
     blk_unref(blk);
 }
 
+/* Lengths are whole sectors; what a last one lacks reads as zeroes. */
+static void test_odd_length(void)
+{
+    g_auto(TestEnv) e = { 0 };
+    g_autoptr(TestDisk) d = test_disk_new("d", 1000);
+    uint8_t buf[1024];
+    BlockBackend *blk;
+
+    test_env_init(&e);
+    memset(d->data, 1, 1000);
+    blk = test_open(e.graph, "{'driver':'test','disk':'d'}");
+    g_assert_cmpint(blk_getlength(blk), ==, 1024);
+    memset(buf, 2, sizeof(buf));
+    g_assert_cmpint(blk_pread(blk, 0, 1024, buf, 0), ==, 0);
+    g_assert_cmpint(buf[999], ==, 1);
+    g_assert_cmpint(buf[1000], ==, 0);
+    g_assert_cmpint(buf[1023], ==, 0);
+    blk_unref(blk);
+}
+
 /* ---- Who may write ---- */
 
 static void test_no_medium(void)
@@ -440,6 +460,7 @@ static void test_nth_call_fails(void)
         }
         g_assert_cmpint(n, >, 4);
     }
+    test_disk_fail(d, 0, 0, 0);
     blk_unref(blk);
 }
 
@@ -455,6 +476,7 @@ int main(int argc, char **argv)
     T("range-is-checked", test_range);
     T("beyond-the-end", test_beyond_end);
     T("writes-may-grow-it", test_grows);
+    T("length-is-whole-sectors", test_odd_length);
     T("no-medium", test_no_medium);
     T("fua-is-stable", test_fua);
     T("no-flush-drops-flushes", test_no_flush);
