@@ -252,7 +252,8 @@ int blk_check_request(BlockBackend *blk, BdrvRequestType type, int64_t offset,
     if (type == BDRV_REQ_FLUSH) {
         return 0;
     }
-    if (type != BDRV_REQ_READ && bs->read_only) {
+    if (type != BDRV_REQ_READ &&
+        (bs->read_only || !(blk->root->perm & BLK_PERM_WRITE))) {
         return -EPERM;
     }
     if (offset < 0 || bytes < 0) {

@@ -236,6 +236,36 @@ static void test_odd_length(void)
 
 /* ---- Who may write ---- */
 
+static void test_read_only(void)
+{
+    g_auto(TestEnv) e = { 0 };
+    g_autoptr(TestDisk) d = test_disk_new("d", SIZE);
+    BlockBackend *blk, *reader;
+    uint8_t buf[512] = { 0 };
+
+    test_env_init(&e);
+    blk = test_open(e.graph, "{'driver':'test','disk':'d','read-only':true}");
+    g_assert_false(blk_is_writable(blk));
+    g_assert_cmpint(blk_pwrite(blk, 0, 512, buf, 0), ==, -EPERM);
+    g_assert_cmpint(blk_pwrite_zeroes(blk, 0, 512, 0), ==, -EPERM);
+    g_assert_cmpint(blk_pdiscard(blk, 0, 512), ==, -EPERM);
+    g_assert_cmpint(blk_flush(blk), ==, 0);
+    blk_unref(blk);
+
+    /* The node may be written, but not by this user. */
+    blk = test_open(e.graph, "{'driver':'test','disk':'d'}");
+    reader = blk_new(e.graph, BLK_PERM_CONSISTENT_READ, BLK_PERM_ALL);
+    blk_insert_bs(reader, blk_bs(blk), &error_abort);
+    g_assert_false(blk_is_writable(reader));
+    g_assert_cmpint(blk_pwrite(reader, 0, 512, buf, 0), ==, -EPERM);
+    g_assert_cmpint(test_request_run(e.ctx, reader, BDRV_REQ_WRITE, 0, 512,
+                                     buf, 0), ==, -EPERM);
+    g_assert_cmpint(blk_pread(reader, 0, 512, buf, 0), ==, 0);
+    g_assert_cmpint(blk_pwrite(blk, 0, 512, buf, 0), ==, 0);
+    blk_unref(reader);
+    blk_unref(blk);
+}
+
 static void test_no_medium(void)
 {
     g_auto(TestEnv) e = { 0 };
@@ -477,6 +507,7 @@ int main(int argc, char **argv)
     T("beyond-the-end", test_beyond_end);
     T("writes-may-grow-it", test_grows);
     T("length-is-whole-sectors", test_odd_length);
+    T("read-only", test_read_only);
     T("no-medium", test_no_medium);
     T("fua-is-stable", test_fua);
     T("no-flush-drops-flushes", test_no_flush);
