@@ -525,7 +525,8 @@ BlockDriverState *bdrv_open(BlockGraph *graph, const char *filename,
     if (reference) {
         assert(!filename && !options);
         bs = bdrv_find_node(graph, reference);
-        if (!bs) {
+        /* One that is being opened cannot be its own child. */
+        if (!bs || !bs->is_open) {
             error_setg(errp, "Cannot find device='%s' nor node-name='%s'",
                        reference, reference);
             return NULL;

@@ -36,6 +36,11 @@ static const struct {
       "A block device must be specified for \"file\"" },
     { "{'driver':'test-filter','file':'zz'}",
       "Cannot find device='zz' nor node-name='zz'" },
+    { "{'driver':'test-filter','node-name':'a','file':'a'}",
+      "Cannot find device='a' nor node-name='a'" },
+    { "{'driver':'test-format','node-name':'a','backing':'a',"
+      "'file':{'driver':'test','disk':'d'}}",
+      "Cannot find device='a' nor node-name='a'" },
     { "{'driver':'test-filter','nope':1,'file':{'driver':'test','disk':'d'}}",
       "Block format 'test-filter' does not support the option 'nope'" },
     { "{'driver':'test-filter','file':{'driver':'test','disk':'d','nope':1}}",
