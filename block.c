@@ -14,6 +14,8 @@
 #include "qemu/error.h"
 #include "block/block-internal.h"
 
+#define MAX_NODE_NAME 31
+
 BlockGraph *block_graph_new(void)
 {
     BlockGraph *graph = g_new0(BlockGraph, 1);
@@ -80,6 +82,10 @@ static bool name_node_locked(BlockGraph *graph, BlockDriverState *bs,
     }
     if (!id_wellformed(node_name)) {
         error_setg(errp, "Invalid node-name: '%s'", node_name);
+        return false;
+    }
+    if (strlen(node_name) > MAX_NODE_NAME) {
+        error_setg(errp, "Node name too long");
         return false;
     }
     if (find_node_locked(graph, node_name)) {

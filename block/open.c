@@ -134,7 +134,8 @@ static bool take_flag(json_t *options, const char *key, int flag, int *flags,
 static bool take_cache(json_t *options, int *flags, Error **errp)
 {
     json_t *cache = opt_take_object(options, "cache");
-    ERRP_GUARD();
+    const char *left;
+    json_t *value;
     bool ok = true;
 
     if (cache) {
@@ -147,8 +148,8 @@ static bool take_cache(json_t *options, int *flags, Error **errp)
 
         for (i = 0; ok && i < ARRAY_SIZE(keys); i++) {
             g_autofree char *dotted = g_strdup_printf("cache.%s", keys[i].key);
-            json_t *value = json_object_get(cache, keys[i].key);
 
+            value = json_object_get(cache, keys[i].key);
             /* Under its full name, for the message. */
             if (value) {
                 json_object_set(options, dotted, value);
@@ -156,10 +157,10 @@ static bool take_cache(json_t *options, int *flags, Error **errp)
             }
             ok = take_flag(options, dotted, keys[i].flag, flags, errp);
         }
-        if (ok && opt_first_unused(cache)) {
-            error_setg(errp, "Invalid parameter 'cache.%s'",
-                       opt_first_unused(cache));
-            ok = false;
+        json_object_foreach(cache, left, value) {
+            g_autofree char *dotted = g_strdup_printf("cache.%s", left);
+
+            json_object_set(options, dotted, value);    /* nobody takes it */
         }
         json_decref(cache);
     }
@@ -417,6 +418,17 @@ static bool flags_for_file(json_t *options, int flags, int *result,
     return ok;
 }
 
+/* A child is described by an object, or named. */
+static bool check_child_value(const json_t *value, const char *name,
+                              Error **errp)
+{
+    if (json_is_string(value) || json_is_object(value)) {
+        return true;
+    }
+    error_setg(errp, "A block device must be specified for \"%s\"", name);
+    return false;
+}
+
 static BlockDriverState *open_file_first(BlockGraph *graph,
                                          const char *filename, json_t *options,
                                          int flags, Error **errp)
@@ -425,7 +437,8 @@ static BlockDriverState *open_file_first(BlockGraph *graph,
     BlockDriverState *file = NULL;
     int child_flags;
 
-    if (!flags_for_file(options, flags, &child_flags, errp)) {
+    if ((value && !check_child_value(value, "file", errp)) ||
+        !flags_for_file(options, flags, &child_flags, errp)) {
         json_decref(value);
         return NULL;
     }
@@ -500,11 +513,17 @@ static json_t *merge_json_filename(const char *filename, json_t *options,
                                    Error **errp)
 {
     ERRP_GUARD();
-    json_t *flat = options_from_json(filename + strlen("json:"), errp);
+    const char *text = filename + strlen("json:");
+    json_t *flat = json_parse_qemu(text, strlen(text), errp);
     json_t *nested;
 
     if (!flat) {
         error_prepend(errp, "Could not parse the JSON options: ");
+        return NULL;
+    }
+    if (!json_is_object(flat)) {
+        error_setg(errp, "Invalid JSON object given");
+        json_decref(flat);
         return NULL;
     }
     nested = options_crumple(flat, errp);
@@ -580,12 +599,12 @@ bool bdrv_open_child(BlockDriverState *parent, json_t *options,
     BlockDriverState *bs;
 
     *child = NULL;
-    if (!value) {
-        if (!allow_none) {
-            error_setg(errp, "A block device must be specified for \"%s\"",
-                       name);
-        }
-        return allow_none;
+    if (!value && allow_none) {
+        return true;
+    }
+    if (!check_child_value(value, name, errp)) {
+        json_decref(value);
+        return false;
     }
     bs = open_child_node(parent, value, role, errp);
     json_decref(value);

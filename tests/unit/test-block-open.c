@@ -45,6 +45,9 @@ static const struct {
       "Block format 'test-filter' does not support the option 'nope'" },
     { "{'driver':'test-filter','file':{'driver':'test','disk':'d','nope':1}}",
       "Block protocol 'test' doesn't support the option 'nope'" },
+    { "{'driver':'test-filter','cache':{'x':1},"
+      "'file':{'driver':'test','disk':'d'}}",
+      "Block format 'test-filter' does not support the option 'cache.x'" },
     { "{'driver':'test-filter','cache':5,"
       "'file':{'driver':'test','disk':'d'}}",
       "Block format 'test-filter' does not support the option 'cache'" },
@@ -62,9 +65,14 @@ static const struct {
     { "{'driver':'test','disk':'d','node-name':'#a'}",
       "Invalid node-name: '#a'" },
     { "{'driver':'test','disk':'d','node-name':''}", "Invalid node-name: ''" },
+    { "{'driver':'test','disk':'d',"
+      "'node-name':'aaaaaaaaaabbbbbbbbbbccccccccccdd'}",
+      "Node name too long" },
     { "{'driver':'test-filter','node-name':'a',"
       "'file':{'driver':'test','disk':'d','node-name':'a'}}",
       "Duplicate nodes with node-name='a'" },
+    { "{'driver':'test-filter','file':5}",
+      "A block device must be specified for \"file\"" },
 };
 
 static void test_messages(void)
@@ -91,6 +99,7 @@ static const struct {
     { "wat:x", "Unknown protocol 'wat'" },
     { "json:{", "Could not parse the JSON options: JSON parse error, "
       "premature EOI" },
+    { "json:[1]", "Invalid JSON object given" },
     { "json:{}", "Must specify either driver or file" },
     { "test:nothing", "No disk 'nothing'" },
 };
