@@ -406,7 +406,7 @@ static int backing_flags(int flags)
 static bool flags_for_file(json_t *options, int flags, int *result,
                            Error **errp)
 {
-    json_t *copy = json_copy(options);
+    json_t *copy = json_deep_copy(options);
     BdrvCommonOptions common = { .flags = flags };
     bool ok;
 
@@ -508,6 +508,16 @@ static BlockDriverState *open_node(BlockGraph *graph, const char *filename,
 
 /* ---- The way in ---- */
 
+/* Nested options that share nothing with @options: opening takes them apart. */
+static json_t *crumple_copy(const json_t *options, Error **errp)
+{
+    json_t *crumpled = options_crumple(options, errp);
+    json_t *copy = json_deep_copy(crumpled);
+
+    json_decref(crumpled);
+    return copy;
+}
+
 /* "json:{…}": its keys, under those of @options.  NULL with @errp. */
 static json_t *merge_json_filename(const char *filename, json_t *options,
                                    Error **errp)
@@ -526,7 +536,7 @@ static json_t *merge_json_filename(const char *filename, json_t *options,
         json_decref(flat);
         return NULL;
     }
-    nested = options_crumple(flat, errp);
+    nested = crumple_copy(flat, errp);
     json_decref(flat);
     if (nested) {
         json_object_update(nested, options);
@@ -554,7 +564,7 @@ BlockDriverState *bdrv_open(BlockGraph *graph, const char *filename,
         return bs;
     }
     options = options ? options : json_object();
-    nested = options_crumple(options, errp);
+    nested = crumple_copy(options, errp);
     json_decref(options);
     if (nested && filename && strstart(filename, "json:", NULL)) {
         json_t *merged = merge_json_filename(filename, nested, errp);

@@ -112,7 +112,7 @@ static bool prepare_all(GArray *nodes, BlockDriverState *bs, json_t *options,
 static bool parents_allow(BlockDriverState *bs, json_t *options, Error **errp)
 {
     BdrvCommonOptions common = { .flags = bs->open_flags };
-    json_t *copy = json_copy(options);
+    json_t *copy = json_deep_copy(options);
     bool ok = bdrv_take_common_options(copy, &common, errp);
     BdrvChild *c;
 

@@ -268,6 +268,36 @@ static void test_options_kept(void)
     json_decref(options);
 }
 
+/* What one node takes out of its options, another one still finds. */
+static void test_options_not_shared(void)
+{
+    g_auto(TestEnv) e = { 0 };
+    g_autoptr(TestDisk) d = test_disk_new("d", 64 * KiB);
+    json_t *options = test_options("{'driver':'test-filter',"
+                                   "'cache':{'direct':true},'file':"
+                                   "{'driver':'test-filter',"
+                                   "'cache':{'direct':false}}}");
+    g_autofree char *before = options_to_json(options);
+    g_autofree char *after = NULL;
+    BlockDriverState *bs;
+
+    test_env_init(&e);
+    json_object_del(json_object_get(options, "file"), "driver");
+    bs = bdrv_open(e.graph, "test:d", NULL, json_deep_copy(options), 0,
+                   &error_abort);
+    g_assert_true(bs->open_flags & BDRV_O_NOCACHE);
+    g_assert_false(bdrv_primary_bs(bs)->open_flags & BDRV_O_NOCACHE);
+    bdrv_unref(bs);
+    json_decref(options);
+
+    options = test_options("%s", before);
+    g_assert_null(bdrv_open(e.graph, NULL, NULL, json_incref(options), 0,
+                            NULL));
+    after = options_to_json(options);
+    g_assert_cmpstr(before, ==, after);
+    json_decref(options);
+}
+
 /* ---- Failures ---- */
 
 #define WHOLE "{'driver':'test-format','node-name':'top',"               \
@@ -365,6 +395,7 @@ int main(int argc, char **argv)
     T("flags-are-inherited", test_flags);
     T("auto-read-only", test_auto_read_only);
     T("options-are-kept", test_options_kept);
+    T("options-are-not-shared", test_options_not_shared);
     T("nth-call-fails", test_nth_call_fails);
     T("probe-fails", test_probe_fails);
     T("close-flushes", test_close_flushes);
