@@ -172,6 +172,8 @@ typedef struct BdrvCommonOptions {
     bool detect_zeroes_unmap;
 } BdrvCommonOptions;
 
+/* @options nested, sharing nothing with them: opening takes them apart. */
+json_t *bdrv_crumple_copy(const json_t *options, Error **errp);
 /* Take the options that every node has; start from @common->flags. */
 bool bdrv_take_common_options(json_t *options, BdrvCommonOptions *common,
                               Error **errp);

@@ -288,6 +288,9 @@ static bool open_driver(BlockDriverState *bs, json_t *options, Error **errp)
     if (!refuse_leftovers(bs->drv, options, errp)) {
         return false;
     }
+    if (bs->read_only) {
+        bs->open_flags &= ~BDRV_O_RDWR;     /* auto-read-only */
+    }
     bdrv_refresh_total_bytes(bs);
     if (bs->total_bytes < 0) {
         error_setg_errno(errp, -bs->total_bytes,
@@ -508,8 +511,7 @@ static BlockDriverState *open_node(BlockGraph *graph, const char *filename,
 
 /* ---- The way in ---- */
 
-/* Nested options that share nothing with @options: opening takes them apart. */
-static json_t *crumple_copy(const json_t *options, Error **errp)
+json_t *bdrv_crumple_copy(const json_t *options, Error **errp)
 {
     json_t *crumpled = options_crumple(options, errp);
     json_t *copy = json_deep_copy(crumpled);
@@ -536,7 +538,7 @@ static json_t *merge_json_filename(const char *filename, json_t *options,
         json_decref(flat);
         return NULL;
     }
-    nested = crumple_copy(flat, errp);
+    nested = bdrv_crumple_copy(flat, errp);
     json_decref(flat);
     if (nested) {
         json_object_update(nested, options);
@@ -564,7 +566,7 @@ BlockDriverState *bdrv_open(BlockGraph *graph, const char *filename,
         return bs;
     }
     options = options ? options : json_object();
-    nested = crumple_copy(options, errp);
+    nested = bdrv_crumple_copy(options, errp);
     json_decref(options);
     if (nested && filename && strstart(filename, "json:", NULL)) {
         json_t *merged = merge_json_filename(filename, nested, errp);

@@ -1,8 +1,15 @@
 /*
  * Reopening: changing how an open image is accessed, all or nothing.
  *
- * The node and the chain of "file" children below it are asked to prepare, from
- * the bottom up; if all agree, all commit.  Requests are drained meanwhile.
+ * Drained, in four steps, of which any but the last can be undone:
+ *
+ *   prepare   the node and the chain of "file" children below it, bottom up:
+ *             what is to change, and the drivers' consent
+ *   flags     of all of them, as they will be
+ *   perms     recomputed with those flags, down to the locks on the host
+ *   commit    drivers and limits, bottom up
+ *
+ * The file of a node follows in what changes; what its own options say wins.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
@@ -12,68 +19,148 @@
 
 #define REOPEN_FLAGS (BDRV_O_RDWR | BDRV_O_NOCACHE | BDRV_O_NO_FLUSH | \
                       BDRV_O_UNMAP | BDRV_O_AUTO_RDONLY | BDRV_O_FORCE_SHARE)
+/* Of these, what a file takes over from its parent. */
+#define INHERITED_FLAGS (BDRV_O_RDWR | BDRV_O_NOCACHE | BDRV_O_NO_FLUSH | \
+                         BDRV_O_FORCE_SHARE)
 
 typedef struct ReopenNode {
     BlockDriverState *bs;
     BdrvCommonOptions common;
-    void *state;
+    int old_flags;
+    bool old_read_only;
+    json_t *options;            /* of the driver, that it took */
+    void *state;                /* the driver's */
 } ReopenNode;
+
+/* ---- Prepare ---- */
+
+static bool is_unchanged(BlockDriverState *bs, const char *key,
+                         const json_t *value)
+{
+    const char *string = json_string_value(value);
+
+    if (g_str_equal(key, "node-name")) {
+        return string && g_str_equal(string, bs->node_name);
+    }
+    return json_equal(json_object_get(bs->options, key), value);
+}
+
+/* What the driver did not take must be as it was. */
+static bool check_leftovers(BlockDriverState *bs, json_t *options,
+                            Error **errp)
+{
+    const char *key;
+    json_t *value;
+
+    json_object_foreach(options, key, value) {
+        if (!is_unchanged(bs, key, value)) {
+            error_setg(errp, "Cannot change the option '%s'", key);
+            return false;
+        }
+    }
+    return true;
+}
+
+static void abort_node(ReopenNode *node)
+{
+    BlockDriver *drv = node->bs->drv;
+
+    if (drv->reopen_abort) {
+        drv->reopen_abort(node->bs, node->state);
+    }
+}
 
 static bool prepare_node(ReopenNode *node, json_t *options, Error **errp)
 {
     BlockDriverState *bs = node->bs;
-    const char *left;
 
-    if (bs->drv->reopen_prepare) {
-        if (!bs->drv->reopen_prepare(bs, options, node->common.flags,
-                                     &node->state, errp)) {
-            return false;
-        }
+    node->options = json_deep_copy(options);
+    if (bs->drv->reopen_prepare &&
+        !bs->drv->reopen_prepare(bs, options, node->common.flags,
+                                 &node->state, errp)) {
+        return false;
     }
-    left = opt_first_unused(options);
-    if (left) {
-        error_setg(errp, "Cannot change the option '%s'", left);
-        if (bs->drv->reopen_abort) {
-            bs->drv->reopen_abort(bs, node->state);
-        }
+    if (!check_leftovers(bs, options, errp)) {
+        abort_node(node);
+        return false;
     }
-    return !left;
+    return true;
 }
 
-/* @options are those of node->bs; its file follows what is common to both. */
+static bool prepare(GArray *nodes, BlockDriverState *bs, json_t *options,
+                    int flags, Error **errp);
+
+static bool prepare_file(GArray *nodes, BlockDriverState *parent,
+                         int parent_flags, json_t *options, Error **errp)
+{
+    BlockDriverState *bs = parent->file->bs;
+    int changed = (parent_flags ^ parent->open_flags) & INHERITED_FLAGS;
+    json_t *own = opt_take_object(options, "file");
+    bool ok;
+
+    own = own ? own : json_object();
+    ok = prepare(nodes, bs, own, (bs->open_flags & ~changed) |
+                 (parent_flags & changed), errp);
+    json_decref(own);
+    return ok;
+}
+
 static bool prepare(GArray *nodes, BlockDriverState *bs, json_t *options,
                     int flags, Error **errp)
 {
     ReopenNode node = { .bs = bs,
+                        .old_flags = bs->open_flags,
+                        .old_read_only = bs->read_only,
                         .common = { .flags = flags,
                                     .detect_zeroes = bs->detect_zeroes,
                                     .detect_zeroes_unmap =
                                         bs->detect_zeroes_unmap } };
-    json_t *file_options;
-    bool ok;
 
     if (!bdrv_take_common_options(options, &node.common, errp)) {
         return false;
     }
-    file_options = opt_take_object(options, "file");
-    if (bs->file) {
-        const int own = BDRV_O_UNMAP | BDRV_O_AUTO_RDONLY | BDRV_O_PROTOCOL;
-        int below = (node.common.flags & ~own) |
-                    (bs->file->bs->open_flags & own);
-
-        file_options = file_options ? file_options : json_object();
-        ok = prepare(nodes, bs->file->bs, file_options, below, errp);
-        json_decref(file_options);
-        if (!ok) {
-            return false;
-        }
+    if (bs->file &&
+        !prepare_file(nodes, bs, node.common.flags, options, errp)) {
+        return false;
     }
     if (!prepare_node(&node, options, errp)) {
+        json_decref(node.options);
         return false;
     }
     g_array_append_val(nodes, node);
     return true;
 }
+
+/* ---- Flags and permissions ---- */
+
+static void set_flags(GArray *nodes)
+{
+    guint i;
+
+    for (i = 0; i < nodes->len; i++) {
+        ReopenNode *node = &g_array_index(nodes, ReopenNode, i);
+        BlockDriverState *bs = node->bs;
+
+        bs->open_flags = (bs->open_flags & ~REOPEN_FLAGS) |
+                         (node->common.flags & REOPEN_FLAGS);
+        bs->read_only = !(bs->open_flags & BDRV_O_RDWR);
+    }
+}
+
+static void undo(GArray *nodes)
+{
+    guint i;
+
+    for (i = nodes->len; i-- > 0; ) {
+        ReopenNode *node = &g_array_index(nodes, ReopenNode, i);
+
+        node->bs->open_flags = node->old_flags;
+        node->bs->read_only = node->old_read_only;
+        abort_node(node);
+    }
+}
+
+/* ---- Commit ---- */
 
 static void commit_node(ReopenNode *node)
 {
@@ -82,30 +169,10 @@ static void commit_node(ReopenNode *node)
     if (bs->drv->reopen_commit) {
         bs->drv->reopen_commit(bs, node->state);
     }
-    bs->open_flags = (bs->open_flags & ~REOPEN_FLAGS) |
-                     (node->common.flags & REOPEN_FLAGS);
-    bs->read_only = !(bs->open_flags & BDRV_O_RDWR);
     bs->detect_zeroes = node->common.detect_zeroes;
     bs->detect_zeroes_unmap = node->common.detect_zeroes_unmap;
+    json_object_update(bs->options, node->options);
     bdrv_refresh_limits(bs);
-}
-
-static bool prepare_all(GArray *nodes, BlockDriverState *bs, json_t *options,
-                        Error **errp)
-{
-    guint i;
-
-    if (prepare(nodes, bs, options, bs->open_flags, errp)) {
-        return true;
-    }
-    for (i = nodes->len; i-- > 0; ) {
-        ReopenNode *node = &g_array_index(nodes, ReopenNode, i);
-
-        if (node->bs->drv->reopen_abort) {
-            node->bs->drv->reopen_abort(node->bs, node->state);
-        }
-    }
-    return false;
 }
 
 /* What the parents need must not be lost. */
@@ -130,27 +197,57 @@ static bool parents_allow(BlockDriverState *bs, json_t *options, Error **errp)
     return true;
 }
 
-bool bdrv_reopen(BlockDriverState *bs, json_t *options, Error **errp)
+static bool flush_before(BlockDriverState *bs, Error **errp)
 {
-    GArray *nodes = g_array_new(FALSE, FALSE, sizeof(ReopenNode));
-    json_t *nested = options_crumple(options, errp);
-    bool ok = false;
+    int ret = bs->read_only ? 0 : bdrv_flush(bs);
+
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Error flushing drive");
+    }
+    return ret == 0;
+}
+
+static bool reopen_drained(BlockDriverState *bs, json_t *options, Error **errp)
+{
+    GArray *nodes;
+    bool ok;
     guint i;
 
-    json_decref(options);
-    bdrv_drained_begin(bs);
-    if (nested && parents_allow(bs, nested, errp) &&
-        (bs->read_only || bdrv_flush(bs) == 0)) {
-        ok = prepare_all(nodes, bs, nested, errp);
+    if (!parents_allow(bs, options, errp) || !flush_before(bs, errp)) {
+        return false;
     }
+    nodes = g_array_new(FALSE, FALSE, sizeof(ReopenNode));
+    ok = prepare(nodes, bs, options, bs->open_flags, errp);
     if (ok) {
-        for (i = 0; i < nodes->len; i++) {
-            commit_node(&g_array_index(nodes, ReopenNode, i));
-        }
-        bdrv_refresh_perms(bs, NULL);
+        set_flags(nodes);
+        ok = bdrv_refresh_perms(bs, errp);
     }
-    bdrv_drained_end(bs);
-    json_decref(nested);
+    if (!ok) {
+        undo(nodes);
+    }
+    for (i = 0; i < nodes->len; i++) {
+        ReopenNode *node = &g_array_index(nodes, ReopenNode, i);
+
+        if (ok) {
+            commit_node(node);
+        }
+        json_decref(node->options);
+    }
     g_array_free(nodes, TRUE);
+    return ok;
+}
+
+bool bdrv_reopen(BlockDriverState *bs, json_t *options, Error **errp)
+{
+    json_t *nested = bdrv_crumple_copy(options, errp);
+    bool ok = false;
+
+    json_decref(options);
+    if (nested) {
+        bdrv_drained_begin(bs);
+        ok = reopen_drained(bs, nested, errp);
+        bdrv_drained_end(bs);
+    }
+    json_decref(nested);
     return ok;
 }
