@@ -99,7 +99,7 @@ static char *user_of(const BdrvChild *c)
     }
     return *blk_name(c->parent_blk) ?
            g_strdup_printf("block device '%s'", blk_name(c->parent_blk)) :
-           g_strdup("unnamed block device");
+           g_strdup("an unnamed block device");
 }
 
 static bool edges_agree(const BdrvChild *needs, const BdrvChild *shares,
