@@ -148,6 +148,26 @@ static void set_edge(PermUpdate *u, BdrvChild *c, uint64_t perm,
     c->shared_perm = shared;
 }
 
+/*
+ * Blocks are written whole: where the last one is not all there, a write makes
+ * the node longer.
+ */
+static bool length_allows(BlockDriverState *bs, uint64_t perm, Error **errp)
+{
+    int64_t len;
+
+    if (!bs->is_open || !(perm & BLK_PERM_WRITE) || (perm & BLK_PERM_RESIZE)) {
+        return true;
+    }
+    len = bdrv_getlength(bs);
+    if (len < 0 || QEMU_IS_ALIGNED(len, bs->bl.request_alignment)) {
+        return true;
+    }
+    error_setg(errp, "Cannot get 'write' permission without 'resize': Image "
+               "size is not a multiple of request alignment");
+    return false;
+}
+
 static bool update_node(PermUpdate *u, BlockDriverState *bs, Error **errp)
 {
     uint64_t perm, shared;
@@ -159,6 +179,9 @@ static bool update_node(PermUpdate *u, BlockDriverState *bs, Error **errp)
     cumulative(bs, &perm, &shared);
     if ((perm & BLK_PERM_WRITE) && bs->read_only) {
         error_setg(errp, "Block node is read-only");
+        return false;
+    }
+    if (!length_allows(bs, perm, errp)) {
         return false;
     }
     if (bs->drv->check_perm && !bs->drv->check_perm(bs, perm, shared, errp)) {

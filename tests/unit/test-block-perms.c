@@ -184,6 +184,34 @@ static void test_read_only_node(void)
     blk_unref(blk);
 }
 
+/*
+ * A block is written whole.  If the last one is not all there, writing it
+ * resizes the disk.
+ */
+static void test_unaligned_length(void)
+{
+    g_auto(TestEnv) e = { 0 };
+    g_autoptr(TestDisk) d = test_disk_new("d", 1536);
+    g_autoptr(Error) err = NULL;
+    BlockBackend *blk;
+    const char *const options = "{'driver':'test','disk':'d'}";
+
+    test_env_init(&e);
+    d->limits.request_alignment = 4096;
+    d->growable = true;
+    g_assert_null(blk_new_open(e.graph, NULL, NULL, test_options("%s", options),
+                               BDRV_O_RDWR, &err));
+    g_assert_cmpstr(error_get_pretty(err), ==, "Cannot get 'write' permission "
+                    "without 'resize': Image size is not a multiple of request "
+                    "alignment");
+    blk = blk_new_open(e.graph, NULL, NULL, test_options("%s", options), 0,
+                       &error_abort);
+    blk_unref(blk);
+    blk = blk_new_open(e.graph, NULL, NULL, test_options("%s", options),
+                       BDRV_O_RDWR | BDRV_O_RESIZE, &error_abort);
+    blk_unref(blk);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -195,5 +223,6 @@ int main(int argc, char **argv)
     T("format-and-its-file", test_format);
     T("file-twice", test_diamond);
     T("read-only-node", test_read_only_node);
+    T("unaligned-length-needs-resize", test_unaligned_length);
     return g_test_run();
 }

@@ -425,7 +425,7 @@ static void test_pool_of_one(void)
 static void test_nested(void)
 {
     g_auto(TestEnv) e = { 0 };
-    g_autoptr(TestDisk) d = test_disk_new("d", 64 * KiB);
+    g_autoptr(TestDisk) d = test_disk_new("d", 64 * KiB + 512);
     char buf[512] = { 0 };
     TestRequest r[8];
     BlockBackend *blk;
