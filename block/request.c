@@ -67,6 +67,23 @@ void blk_get_path_stats(BlockBackend *blk, BlkPathStats *stats)
 
 /* ---- The way home ---- */
 
+static void count_path(BdrvTrackedRequest *req)
+{
+    BlkPathStats *s = my_stats(req->blk);
+
+    switch (req->path) {
+    case BDRV_PATH_INLINE:
+        qatomic_count(&s->inline_done, 1);
+        break;
+    case BDRV_PATH_SUBMITTED:
+        qatomic_count(&s->submitted, 1);
+        break;
+    case BDRV_PATH_WORKER:
+        qatomic_count(&s->worker, 1);
+        break;
+    }
+}
+
 static void finish_uncounted(BdrvTrackedRequest *req)
 {
     trace(blk_aio_finish, "req %p type %d ret %d", req, req->type, req->ret);
@@ -79,6 +96,7 @@ static void finish(BdrvTrackedRequest *req)
 {
     BlockBackend *blk = req->blk;
 
+    count_path(req);
     finish_uncounted(req);
     blk_gate_leave(blk);
 }
@@ -118,15 +136,12 @@ void bdrv_request_complete(BdrvTrackedRequest *req, int ret)
 
 void bdrv_request_is_inline(BdrvTrackedRequest *req)
 {
-    BlkPathStats *s = my_stats(req->blk);
-
-    qatomic_count(&s->inline_done, 1);
-    qatomic_count(&s->submitted, -1);
+    req->path = BDRV_PATH_INLINE;
 }
 
 static void complete_inline(BdrvTrackedRequest *req, int ret)
 {
-    qatomic_count(&my_stats(req->blk)->inline_done, 1);
+    req->path = BDRV_PATH_INLINE;
     bdrv_request_complete(req, ret);
 }
 
@@ -169,7 +184,7 @@ static void to_worker(BdrvTrackedRequest *req)
         req->unpin(req);
         req->unpin = NULL;
     }
-    qatomic_count(&my_stats(req->blk)->worker, 1);
+    req->path = BDRV_PATH_WORKER;
     set_state(req, BDRV_REQ_STATE_QUEUED);
     req->work.run = worker_run;
     req->work.done = worker_done;
@@ -179,7 +194,6 @@ static void to_worker(BdrvTrackedRequest *req)
 
 void bdrv_request_to_worker(BdrvTrackedRequest *req)
 {
-    qatomic_count(&my_stats(req->blk)->submitted, -1);
     to_worker(req);
 }
 
@@ -222,7 +236,7 @@ static bool nothing_to_do(const BlockDriverState *bs,
     case BDRV_REQ_DISCARD:
         return !(bs->open_flags & BDRV_O_UNMAP);
     case BDRV_REQ_FLUSH:
-        /* A format may have something to write back to its file all the same. */
+        /* A format may have something to write back all the same. */
         return (bs->open_flags & BDRV_O_NO_FLUSH) &&
                list_is_empty(&bs->children);
     default:
@@ -246,18 +260,12 @@ static BdrvMapResult map_step(BlockDriverState *bs, BdrvTrackedRequest *req,
     return result;
 }
 
+/* Once the driver has it, the request may be gone: all is set before. */
 static bool submit(BlockDriverState *bs, BdrvTrackedRequest *req)
 {
-    BlkPathStats *s = my_stats(req->blk);
-
-    /* Before the driver has it: afterwards it may be gone. */
     set_state(req, BDRV_REQ_STATE_SUBMITTED);
-    qatomic_count(&s->submitted, 1);
-    if (bs->drv->submit(bs, req)) {
-        return true;
-    }
-    qatomic_count(&s->submitted, -1);
-    return false;
+    req->path = BDRV_PATH_SUBMITTED;
+    return bs->drv->submit(bs, req);
 }
 
 /* True: it is on its way (or done); false: it needs a worker. */

@@ -189,7 +189,7 @@ struct BlockDriver {
      * bdrv_request_complete().  Runs in the home context's thread, which
      * completes it, too, or any other thread.  False: not this one now, ask a
      * worker (nothing has been done).  An immediate result is also reported
-     * by bdrv_request_complete(), after counting bdrv_request_is_inline().
+     * by bdrv_request_complete(), after bdrv_request_is_inline().
      */
     bool (*submit)(BlockDriverState *bs, BdrvTrackedRequest *req);
     /* Best effort: make a submitted request complete soon. */

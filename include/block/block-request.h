@@ -70,6 +70,13 @@ typedef enum BdrvRequestState {
     BDRV_REQ_STATE_COMPLETED,
 } BdrvRequestState;
 
+/* Which way it went; for the counters. */
+typedef enum BdrvRequestPath {
+    BDRV_PATH_INLINE,
+    BDRV_PATH_SUBMITTED,
+    BDRV_PATH_WORKER,
+} BdrvRequestPath;
+
 /* What the engine that a request was submitted to keeps in it. */
 #define BDRV_REQ_ENGINE_WORDS 12
 
@@ -90,6 +97,7 @@ struct BdrvTrackedRequest {
 
     /* The rest is the block layer's. */
     BdrvRequestState state;         /* moved by whoever owns the request then */
+    BdrvRequestPath path;
     BlockBackend *blk;
     AioContext *ctx;                /* home: where cb runs */
 
