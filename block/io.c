@@ -187,8 +187,10 @@ static int driver_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes,
     if (flags & BDRV_REQ_WRITE_COMPRESSED & ~supported) {
         return -ENOTSUP;
     }
+    bdrv_debug_event(bs, "pwritev");
     ret = driver_rw(bs, true, offset, bytes, qiov, qiov_offset,
                     flags & (supported | BDRV_REQ_REGISTERED_BUF));
+    bdrv_debug_event(bs, "pwritev_done");
     if (ret < 0) {
         return ret;
     }
@@ -200,7 +202,7 @@ static int driver_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes,
 
 /*
  * A request, padded to whole blocks: the user's buffers with a head and a tail
- * of our own round them.  Head and tail lie in one buffer of at most two blocks.
+ * of our own round them, which lie in one buffer of two blocks.
  */
 typedef struct Padding {
     int64_t offset;             /* aligned */
@@ -329,7 +331,9 @@ static int write_unaligned(BlockDriverState *bs, int64_t offset, int64_t bytes,
     if (ret < 0) {
         return ret;
     }
+    bdrv_debug_event(bs, "pwritev_rmw_head");
     ret = padding_fill(&pad, bs);
+    bdrv_debug_event(bs, "pwritev_rmw_after_tail");
     if (ret == 0) {
         ret = driver_pwritev(bs, pad.offset, pad.bytes, &pad.qiov, 0,
                              flags & ~BDRV_REQ_REGISTERED_BUF);
@@ -368,6 +372,14 @@ static bool child_is_written(const BdrvChild *c)
                       BLK_PERM_RESIZE);
 }
 
+/* For a blkdebug that stands in for the file of @bs. */
+static void file_debug_event(BlockDriverState *bs, const char *event)
+{
+    if (bs->file) {
+        bdrv_debug_event(bs->file->bs, event);
+    }
+}
+
 int bdrv_flush(BlockDriverState *bs)
 {
     bool leaf = list_is_empty(&bs->children);
@@ -377,12 +389,14 @@ int bdrv_flush(BlockDriverState *bs)
     if (leaf && (bs->open_flags & BDRV_O_NO_FLUSH)) {
         return 0;
     }
+    file_debug_event(bs, "flush_to_os");
     if (bs->drv->flush) {
         ret = bs->drv->flush(bs);
         if (ret < 0) {
             return ret;
         }
     }
+    file_debug_event(bs, "flush_to_disk");
     list_for_each(c, &bs->children, child_node) {
         if (child_is_written(c)) {
             ret = bdrv_flush(c->bs);

@@ -177,6 +177,7 @@ static int raw_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes,
 {
     RawState *s = bs->opaque;
 
+    bdrv_debug_event(bs->file->bs, "read_aio");
     return bdrv_preadv(bs->file, offset + s->offset, bytes, qiov, qiov_offset,
                        flags);
 }
@@ -230,6 +231,7 @@ static int raw_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes,
         return raw_pwritev_protected(bs, offset, bytes, qiov, qiov_offset,
                                      flags);
     }
+    bdrv_debug_event(bs->file->bs, "write_aio");
     return bdrv_pwritev(bs->file, offset + s->offset, bytes, qiov, qiov_offset,
                         flags);
 }
