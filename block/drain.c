@@ -10,9 +10,9 @@
  *   close   under the gate lock, state |= CLOSED
  *
  * While the gate is closed the count changes only under the lock, and only
- * downwards.  So what the drainer, who holds the lock, reads is true for as long
- * as it keeps the gate closed, and whoever has counted himself out has nothing
- * left to do but to let go of the lock: the backend may then be freed.
+ * downwards.  So what the drainer, who holds the lock, reads is true for as
+ * long as it keeps the gate closed, and whoever has counted himself out has
+ * nothing left to do but to let go of the lock: the backend may then be freed.
  *
  * Requests that find the gate closed are parked on the backend.  They are not
  * counted, and no thread waits on their behalf; opening the gate hands each of

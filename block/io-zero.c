@@ -58,8 +58,10 @@ static int zero_piece(BlockDriverState *bs, int64_t offset, int64_t bytes,
     }
     if (ret == -ENOTSUP && !(flags & BDRV_REQ_NO_FALLBACK)) {
         ret = write_zero_buffers(bs, offset, bytes, flags & ~BDRV_REQ_FUA);
-        if (ret == 0 && (flags & BDRV_REQ_FUA & bs->drv->supported_zero_flags)) {
-            ret = bdrv_flush(bs);
+        if (ret == 0) {
+            /* The driver would have, had it written the zeroes. */
+            flags &= bs->drv->supported_zero_flags;
+            ret = bdrv_finish_fua(bs, flags, 0);
         }
     }
     return ret;
@@ -162,6 +164,7 @@ int bdrv_do_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
     if (!(bs->open_flags & BDRV_O_UNMAP)) {
         flags &= ~BDRV_REQ_MAY_UNMAP;
     }
+    bdrv_debug_event(bs, "pwritev_zero");
     if ((offset | bytes) & (bs->bl.request_alignment - 1)) {
         ret = zero_unaligned(bs, offset, bytes, flags);
         supported = 0;

@@ -8,12 +8,12 @@
  *
  * The other side is letting go.  A ring keeps a registered file open, with its
  * locks, and a registered buffer pinned.  So whoever closes a file or takes
- * memory away marks it, asks every ring that has it to sync, and waits.  A loop
- * that is running answers soon.  One that no thread runs cannot answer, nor can
- * anybody else in its place; then what was registered goes when somebody runs
- * it again, or with the ring.  (A file's locks are dropped explicitly.)  So that
- * a loop which is stuck, perhaps on the one that waits here, stops nobody for
- * ever, the wait is bounded.
+ * memory away marks it, asks every ring that has it to sync, and waits.  A
+ * loop that is running answers soon.  One that no thread runs cannot answer,
+ * nor can anybody else in its place; then what was registered goes when
+ * somebody runs it again, or with the ring.  (A file's locks are dropped
+ * explicitly.)  So that a loop which is stuck, perhaps on the one that waits
+ * here, stops nobody for ever, the wait is bounded.
  *
  * Registered memory must stay where it is: somebody who announces a buffer
  * promises not to take pages out of it (a balloon would make the guest see

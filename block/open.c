@@ -585,8 +585,9 @@ BlockDriverState *bdrv_open(BlockGraph *graph, const char *filename,
 
 /* ---- Children ---- */
 
-static BlockDriverState *open_child_node(BlockDriverState *parent, json_t *value,
-                                         int role, Error **errp)
+static BlockDriverState *open_child_node(BlockDriverState *parent,
+                                         json_t *value, int role,
+                                         Error **errp)
 {
     int flags = role & BDRV_CHILD_COW ? backing_flags(parent->open_flags) :
                 file_flags(parent->open_flags);

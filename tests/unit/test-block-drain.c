@@ -490,7 +490,8 @@ static void test_unref(void)
 
     test_env_init(&e);
     for (i = 0; i < 100; i++) {
-        Hammer h = { .blk = test_open(e.graph, "{'driver':'test','disk':'d'}") };
+        BlockBackend *blk = test_open(e.graph, "{'driver':'test','disk':'d'}");
+        Hammer h = { .blk = blk };
         TestThread *t;
 
         test_disk_hold(d, 1u << TEST_READ);
