@@ -322,6 +322,17 @@ int bdrv_get_info(BlockDriverState *bs, BlockDriverInfo *info)
            -ENOTSUP;
 }
 
+bool bdrv_has_zero_init(BlockDriverState *bs)
+{
+    if (bs->backing) {
+        return false;
+    }
+    if (bs->drv->has_zero_init) {
+        return bs->drv->has_zero_init(bs);
+    }
+    return bs->drv->is_filter && bs->file && bdrv_has_zero_init(bs->file->bs);
+}
+
 json_t *bdrv_get_specific_info(BlockDriverState *bs, Error **errp)
 {
     return bs->drv->get_specific_info ? bs->drv->get_specific_info(bs, errp) :

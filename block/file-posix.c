@@ -724,6 +724,12 @@ static int host_device_probe_device(const char *filename)
     .register_buf = file_register_buf,                                       \
     .unregister_buf = file_unregister_buf
 
+/* Creating a file truncates it first. */
+static bool file_has_zero_init(BlockDriverState *bs)
+{
+    return true;
+}
+
 BlockDriver bdrv_file = {
     .format_name = "file",
     .protocol_name = "file",
@@ -731,6 +737,7 @@ BlockDriver bdrv_file = {
     .open = file_open,
     .create = file_create,
     FILE_COMMON_FUNCTIONS,
+    .has_zero_init = file_has_zero_init,
 };
 
 BlockDriver bdrv_host_device = {

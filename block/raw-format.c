@@ -320,6 +320,11 @@ static int raw_get_info(BlockDriverState *bs, BlockDriverInfo *info)
     return bdrv_get_info(bs->file->bs, info);
 }
 
+static bool raw_has_zero_init(BlockDriverState *bs)
+{
+    return bdrv_has_zero_init(bs->file->bs);
+}
+
 static json_t *raw_measure(json_t *options, BlockDriverState *in_bs,
                            Error **errp)
 {
@@ -370,6 +375,7 @@ BlockDriver bdrv_raw = {
     .getlength = raw_getlength,
     .get_allocated_file_size = raw_get_allocated_file_size,
     .get_info = raw_get_info,
+    .has_zero_init = raw_has_zero_init,
     .measure = raw_measure,
     .supported_write_flags = BDRV_REQ_FUA | BDRV_REQ_REGISTERED_BUF,
     .supported_zero_flags = BDRV_REQ_FUA | BDRV_REQ_MAY_UNMAP |

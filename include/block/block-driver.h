@@ -169,6 +169,8 @@ struct BlockDriver {
     int64_t (*getlength)(BlockDriverState *bs);
     int64_t (*get_allocated_file_size)(BlockDriverState *bs);
     int (*get_info)(BlockDriverState *bs, BlockDriverInfo *info);
+    /* A newly created image reads as zeroes; NULL: not known. */
+    bool (*has_zero_init)(BlockDriverState *bs);
     json_t *(*get_specific_info)(BlockDriverState *bs, Error **errp);
     json_t *(*measure)(json_t *options, BlockDriverState *in_bs, Error **errp);
 

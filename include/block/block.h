@@ -119,6 +119,9 @@ int64_t bdrv_getlength(BlockDriverState *bs);
 /* Bytes that the image takes on the host, or -errno. */
 int64_t bdrv_get_allocated_file_size(BlockDriverState *bs);
 int bdrv_get_info(BlockDriverState *bs, BlockDriverInfo *info);
+/* Whether @bs, if it has just been created, reads as zeroes.  False where that
+ * is not known. */
+bool bdrv_has_zero_init(BlockDriverState *bs);
 /* Format-specific facts for "info", {"type":…,"data":…}; NULL: none.  New. */
 json_t *bdrv_get_specific_info(BlockDriverState *bs, Error **errp);
 /* How the node was opened, as a json object (new reference). */
