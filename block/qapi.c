@@ -1,0 +1,270 @@
+/*
+ * What is to be known of a node: gathered into json objects with QAPI's
+ * names, and printed from those as text.  The text is made of the object
+ * alone, so that what is shown by qemu-img info and by the monitor cannot
+ * differ.
+ *
+ * Nothing here keeps state.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "block/qapi.h"
+#include "block/block-driver.h"
+#include "qemu/cutils.h"
+#include "qemu/options.h"
+#include "qemu/qjson.h"
+
+/* ---- Queries ---- */
+
+/* File names are bytes; JSON wants UTF-8. */
+static void set_filename(json_t *o, const char *key, const char *name)
+{
+    g_autofree char *valid = g_utf8_make_valid(name, -1);
+
+    opt_set_str(o, key, valid);
+}
+
+static void add_driver_info(BlockDriverState *bs, json_t *info)
+{
+    BlockDriverInfo bdi = { 0 };
+
+    if (bdrv_get_info(bs, &bdi) < 0) {
+        return;
+    }
+    if (bdi.cluster_size) {
+        json_object_set_new(info, "cluster-size",
+                            json_integer(bdi.cluster_size));
+    }
+    json_object_set_new(info, "dirty-flag", json_boolean(bdi.is_dirty));
+}
+
+json_t *bdrv_query_image_info(BlockDriverState *bs, Error **errp)
+{
+    g_autoptr(json_t) info = json_object();
+    int64_t size = bdrv_getlength(bs);
+    int64_t allocated;
+    json_t *specific;
+    Error *err = NULL;
+
+    if (size < 0) {
+        error_setg_errno(errp, -size, "Can't get image size '%s'",
+                         bdrv_get_filename(bs));
+        return NULL;
+    }
+    set_filename(info, "filename", bdrv_get_filename(bs));
+    json_object_set_new(info, "format",
+                        json_string(bdrv_get_format_name(bs)));
+    json_object_set_new(info, "virtual-size", json_integer(size));
+    allocated = bdrv_get_allocated_file_size(bs);
+    if (allocated >= 0) {
+        json_object_set_new(info, "actual-size", json_integer(allocated));
+    }
+    add_driver_info(bs, info);
+    specific = bdrv_get_specific_info(bs, &err);
+    if (err) {
+        error_propagate(errp, err);
+        return NULL;
+    }
+    if (specific) {
+        json_object_set_new(info, "format-specific", specific);
+    }
+    return g_steal_pointer(&info);
+}
+
+json_t *bdrv_query_graph_info(BlockDriverState *bs, Error **errp)
+{
+    g_autoptr(json_t) info = bdrv_query_image_info(bs, errp);
+    json_t *children;
+    BdrvChild *c;
+
+    if (!info) {
+        return NULL;
+    }
+    children = json_array();
+    json_object_set_new(info, "children", children);
+    list_for_each(c, &bs->children, child_node) {
+        json_t *child_info, *entry;
+
+        if (c == bs->backing) {
+            continue;
+        }
+        child_info = bdrv_query_graph_info(c->bs, errp);
+        if (!child_info) {
+            return NULL;
+        }
+        entry = json_object();
+        json_object_set_new(entry, "name", json_string(c->name));
+        json_object_set_new(entry, "info", child_info);
+        json_array_append_new(children, entry);
+    }
+    return g_steal_pointer(&info);
+}
+
+/* ---- Text ---- */
+
+static int64_t int_of(const json_t *o, const char *key)
+{
+    return json_integer_value(json_object_get(o, key));
+}
+
+static void G_GNUC_PRINTF(3, 4) put_line(GString *out, unsigned indent,
+                                         const char *fmt, ...)
+{
+    va_list ap;
+
+    g_string_append_printf(out, "%*s", (int)indent, "");
+    va_start(ap, fmt);
+    g_string_append_vprintf(out, fmt, ap);
+    va_end(ap);
+    g_string_append_c(out, '\n');
+}
+
+static void put_size(GString *out, unsigned indent, const char *what,
+                     int64_t bytes)
+{
+    g_autofree char *text = size_to_str(bytes);
+
+    put_line(out, indent, "%s: %s (%" PRId64 " bytes)", what, text, bytes);
+}
+
+static void put_specific(GString *out, unsigned indent, const json_t *v);
+
+/* "label: scalar", or the label and what it holds below it. */
+static void put_field(GString *out, unsigned indent, const char *label,
+                      const json_t *v)
+{
+    g_autofree char *json = NULL;
+
+    if (json_is_object(v) || json_is_array(v)) {
+        put_line(out, indent, "%s:", label);
+        put_specific(out, indent + 4, v);
+    } else if (json_is_string(v)) {
+        put_line(out, indent, "%s: %s", label, json_string_value(v));
+    } else {
+        json = qobject_to_json(v, false);
+        put_line(out, indent, "%s: %s", label, json);
+    }
+}
+
+static void put_specific(GString *out, unsigned indent, const json_t *v)
+{
+    g_autofree const char **keys = NULL;
+
+    for (size_t i = 0; i < json_array_size(v); i++) {
+        g_autofree char *label = g_strdup_printf("[%zu]", i);
+
+        put_field(out, indent, label, json_array_get(v, i));
+    }
+    keys = json_is_object(v) ? qjson_sorted_keys(v) : NULL;
+    for (size_t i = 0; keys && keys[i]; i++) {
+        g_autofree char *label = g_strdelimit(g_strdup(keys[i]), "-", ' ');
+
+        put_field(out, indent, label, json_object_get(v, keys[i]));
+    }
+}
+
+static void put_specific_section(GString *out, unsigned indent,
+                                 const json_t *specific)
+{
+    const json_t *data = json_object_get(specific, "data");
+
+    if (json_object_size(data)) {
+        put_line(out, indent, "Format specific information:");
+        put_specific(out, indent + 4, data);
+    }
+}
+
+static void put_backing(GString *out, unsigned indent, const json_t *info)
+{
+    const char *name = opt_peek_str(info, "backing-filename");
+    const char *full = opt_peek_str(info, "full-backing-filename");
+    const char *format = opt_peek_str(info, "backing-filename-format");
+
+    if (!name) {
+        return;
+    }
+    if (!full) {
+        put_line(out, indent, "backing file: %s (cannot determine actual "
+                 "path)", name);
+    } else if (!g_str_equal(name, full)) {
+        put_line(out, indent, "backing file: %s (actual path: %s)", name,
+                 full);
+    } else {
+        put_line(out, indent, "backing file: %s", name);
+    }
+    if (format) {
+        put_line(out, indent, "backing file format: %s", format);
+    }
+}
+
+/* @leaf: below the image itself, and nothing is below it: a file. */
+static void put_node(GString *out, unsigned indent, const json_t *info,
+                     bool leaf)
+{
+    const json_t *allocated = json_object_get(info, "actual-size");
+    g_autofree char *disk = allocated ?
+        size_to_str(json_integer_value(allocated)) : NULL;
+
+    put_line(out, indent, "%s: %s", leaf ? "filename" : "image",
+             opt_peek_str(info, "filename"));
+    put_line(out, indent, "%s: %s", leaf ? "protocol type" : "file format",
+             opt_peek_str(info, "format"));
+    put_size(out, indent, leaf ? "file length" : "virtual size",
+             int_of(info, "virtual-size"));
+    put_line(out, indent, "disk size: %s", disk ? disk : "unavailable");
+    if (json_is_true(json_object_get(info, "encrypted"))) {
+        put_line(out, indent, "encrypted: yes");
+    }
+    if (json_object_get(info, "cluster-size")) {
+        put_line(out, indent, "cluster_size: %" PRId64,
+                 int_of(info, "cluster-size"));
+    }
+    if (json_is_true(json_object_get(info, "dirty-flag"))) {
+        put_line(out, indent, "cleanly shut down: no");
+    }
+    put_backing(out, indent, info);
+    put_specific_section(out, indent, json_object_get(info,
+                                                      "format-specific"));
+}
+
+static void put_graph(GString *out, unsigned indent, const json_t *info,
+                      const char *path)
+{
+    const json_t *children = json_object_get(info, "children");
+
+    put_node(out, indent, info, *path && !json_array_size(children));
+    for (size_t i = 0; i < json_array_size(children); i++) {
+        const json_t *child = json_array_get(children, i);
+        g_autofree char *child_path = g_strdup_printf(
+            "%s/%s", path, opt_peek_str(child, "name"));
+
+        put_line(out, indent, "Child node '%s':", child_path);
+        put_graph(out, indent + 4, json_object_get(child, "info"),
+                  child_path);
+    }
+}
+
+char *bdrv_graph_info_to_text(const json_t *info)
+{
+    GString *out = g_string_new(NULL);
+
+    put_graph(out, 0, info, "");
+    return g_string_free(out, FALSE);
+}
+
+char *bdrv_specific_info_to_text(BlockDriverState *bs, Error **errp)
+{
+    GString *out;
+    json_t *specific;
+    Error *err = NULL;
+
+    specific = bdrv_get_specific_info(bs, &err);
+    if (err) {
+        error_propagate(errp, err);
+        return NULL;
+    }
+    out = g_string_new(NULL);
+    put_specific_section(out, 0, specific);
+    json_decref(specific);
+    return g_string_free(out, FALSE);
+}
