@@ -100,6 +100,47 @@ json_t *bdrv_query_graph_info(BlockDriverState *bs, Error **errp)
     return g_steal_pointer(&info);
 }
 
+int bdrv_query_map_entry(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                         MapEntry *e)
+{
+    BlockDriverState *file = NULL;
+    int64_t map = 0, pnum = bytes;
+    int depth = 0, ret;
+
+    /* The first layer that decides the contents; each may shorten the rest. */
+    for (;;) {
+        ret = bdrv_block_status(bs, offset, bytes, &pnum, &map, &file);
+        if (ret < 0) {
+            return ret;
+        }
+        if (ret & (BDRV_BLOCK_ZERO | BDRV_BLOCK_DATA)) {
+            break;
+        }
+        bs = bdrv_filter_or_cow_bs(bs);
+        if (!bs) {
+            ret = 0;
+            break;
+        }
+        bytes = pnum;
+        depth++;
+    }
+    *e = (MapEntry) {
+        .start = offset,
+        .length = pnum,
+        .present = ret & BDRV_BLOCK_ALLOCATED,
+        .data = ret & BDRV_BLOCK_DATA,
+        .zero = ret & BDRV_BLOCK_ZERO,
+        .compressed = ret & BDRV_BLOCK_COMPRESSED,
+        .depth = depth,
+        .has_offset = ret & BDRV_BLOCK_OFFSET_VALID,
+        .offset = map,
+    };
+    if (file && e->has_offset) {
+        e->filename = bdrv_get_filename(file);
+    }
+    return 0;
+}
+
 /* ---- Text ---- */
 
 static int64_t int_of(const json_t *o, const char *key)

@@ -34,4 +34,25 @@ char *bdrv_graph_info_to_text(const json_t *info);
  */
 char *bdrv_specific_info_to_text(BlockDriverState *bs, Error **errp);
 
+/* One extent of an image, as qemu-img map reports it. */
+typedef struct MapEntry {
+    int64_t start;             /* bytes */
+    int64_t length;
+    bool present;              /* some layer decides the contents */
+    bool data;
+    bool zero;
+    bool compressed;
+    int depth;                 /* layers below the top */
+    bool has_offset;
+    int64_t offset;            /* where it is in @filename */
+    const char *filename;      /* NULL: not known; belongs to a node */
+} MapEntry;
+
+/*
+ * The extent that starts at @offset, at most @bytes (which are within the
+ * image) long.  0 or -errno.
+ */
+int bdrv_query_map_entry(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                         MapEntry *e);
+
 #endif
