@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What the subcommands of qemu-img share.  Everything runs on the main thread
+ * unless it says otherwise.
+ */
+#ifndef QEMU_IMG_H
+#define QEMU_IMG_H
+
+#include <getopt.h>
+#include "qemu/osdep.h"
+#include "qemu/cutils.h"
+#include "qemu/error.h"
+#include "qemu/options.h"
+#include "block/block-backend.h"
+
+/* ---- Subcommands ---- */
+
+typedef struct ImgCommand ImgCommand;
+
+struct ImgCommand {
+    const char *name;
+    /* argv[0] is made to name program and subcommand.  The exit status. */
+    int (*run)(const ImgCommand *cmd, int argc, char **argv);
+    const char *description;
+};
+
+/* ---- Arguments (args.c) ---- */
+
+/* Values of long options that have no letter. */
+enum {
+    OPTION_OUTPUT = 256,
+    OPTION_OBJECT,
+    OPTION_IMAGE_OPTS,
+    OPTION_TARGET_IMAGE_OPTS,
+    OPTION_PATTERN,
+    OPTION_FLUSH_INTERVAL,
+    OPTION_NO_DRAIN,
+    OPTION_SIZE,
+    OPTION_PREALLOCATION,
+    OPTION_SHRINK,
+    OPTION_SALVAGE,
+    OPTION_TARGET_IS_ZERO,
+    OPTION_BITMAPS,
+    OPTION_SKIP_BROKEN_BITMAPS,
+};
+
+/* After getopt has complained: point to the help of @argv0, and exit(1). */
+void img_bad_option(const char *argv0) NORETURN;
+/* Complain about the usage, point to the help of @argv0, and exit(1). */
+void img_try_help(const char *argv0, const char *fmt, ...)
+    G_GNUC_PRINTF(2, 3) NORETURN;
+
+/* Print the help of a subcommand, @synopsis without the program's name and
+ * @arguments ready to print, and exit(0). */
+void img_cmd_help(const ImgCommand *cmd, const char *synopsis,
+                  const char *arguments) NORETURN;
+
+/*
+ * @text as a number from @min to @max, or a message that calls it @name, and
+ * -1.  @is_size: with suffixes.
+ */
+int64_t img_parse_number(const char *name, const char *text, bool is_size,
+                         int64_t min, int64_t max);
+
+typedef enum OutputFormat {
+    OFORMAT_HUMAN,
+    OFORMAT_JSON,
+} OutputFormat;
+
+/* The argument of --output; exits if it is neither. */
+OutputFormat img_parse_output_format(const char *argv0, const char *text);
+
+/* The argument of --object; exits with @status if that fails, with 0 if it
+ * asked for help. */
+void img_process_object(const char *optarg, int status);
+
+/* One more -o into *@accumulated (NULL before the first): false with a
+ * message if it could not be told apart from the others. */
+bool img_accumulate_options(char **accumulated, const char *optarg);
+
+#endif
