@@ -13,6 +13,7 @@
 #include "qemu/trace.h"
 
 static const ImgCommand commands[] = {
+    { "info", img_info, "Display information about image" },
     { NULL, NULL, NULL }
 };
 

@@ -24,6 +24,8 @@ struct ImgCommand {
     const char *description;
 };
 
+int img_info(const ImgCommand *cmd, int argc, char **argv);
+
 /* ---- Arguments (args.c) ---- */
 
 /* Values of long options that have no letter. */
@@ -77,5 +79,28 @@ void img_process_object(const char *optarg, int status);
 /* One more -o into *@accumulated (NULL before the first): false with a
  * message if it could not be told apart from the others. */
 bool img_accumulate_options(char **accumulated, const char *optarg);
+
+/* ---- Images (open.c) ---- */
+
+/* How to open an image; all that is not set is off. */
+typedef struct ImgOpen {
+    const char *filename;
+    const char *fmt;            /* NULL: probe */
+    int flags;                  /* BDRV_O_… */
+    bool writethrough;
+    bool image_opts;            /* filename is a list of options */
+    bool force_share;
+    json_t *options;            /* more options, flat; a reference is used up */
+    BlockGraph *graph;          /* NULL: the tool's own, img_graph() */
+} ImgOpen;
+
+/* The tool's graph; made on first use. */
+BlockGraph *img_graph(void);
+
+/* The backend, or NULL after a message. */
+BlockBackend *img_open(const ImgOpen *how);
+
+/* The length of @blk, or -errno after a message that names @filename. */
+int64_t img_length(BlockBackend *blk, const char *filename);
 
 #endif
