@@ -14,6 +14,7 @@
 
 static const ImgCommand commands[] = {
     { "info", img_info, "Display information about image" },
+    { "map", img_map, "Dump image metadata" },
     { NULL, NULL, NULL }
 };
 
