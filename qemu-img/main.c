@@ -15,6 +15,7 @@
 static const ImgCommand commands[] = {
     { "info", img_info, "Display information about image" },
     { "map", img_map, "Dump image metadata" },
+    { "resize", img_resize, "Resize the image to the new size" },
     { NULL, NULL, NULL }
 };
 

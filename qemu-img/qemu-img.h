@@ -26,6 +26,7 @@ struct ImgCommand {
 
 int img_info(const ImgCommand *cmd, int argc, char **argv);
 int img_map(const ImgCommand *cmd, int argc, char **argv);
+int img_resize(const ImgCommand *cmd, int argc, char **argv);
 
 /* ---- Arguments (args.c) ---- */
 
