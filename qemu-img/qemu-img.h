@@ -105,4 +105,42 @@ BlockBackend *img_open(const ImgOpen *how);
 /* The length of @blk, or -errno after a message that names @filename. */
 int64_t img_length(BlockBackend *blk, const char *filename);
 
+/* ---- Create options (create-options.c) ---- */
+
+typedef struct CreateOptions CreateOptions;
+
+/* What format driver @drv and, unless NULL, protocol driver @proto take. */
+CreateOptions *create_options_new(const BlockDriver *drv,
+                                  const BlockDriver *proto);
+void create_options_free(CreateOptions *o);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(CreateOptions, create_options_free)
+
+/* Whether the text of -o asks for help. */
+bool create_options_want_help(const char *text);
+/* Print the options of @fmt, and of the protocol of @filename unless that is
+ * NULL; false with @errp when there are none. */
+bool create_options_help(const char *fmt, const char *filename, Error **errp);
+
+/* Take over "key=value,…"; unknown keys and wrong values fail. */
+bool create_options_parse(CreateOptions *o, const char *text, Error **errp);
+/* Whether there is such an option at all. */
+bool create_options_known(const CreateOptions *o, const char *name);
+/* Its value, or NULL. */
+const char *create_options_get(const CreateOptions *o, const char *name);
+void create_options_set(CreateOptions *o, const char *name,
+                        const char *value);
+void create_options_set_size(CreateOptions *o, int64_t size);
+/* The value of "size", or @otherwise. */
+int64_t create_options_get_size(const CreateOptions *o, int64_t otherwise);
+/* " name=value" for all that are set, in the drivers' order; for g_free. */
+char *create_options_to_text(const CreateOptions *o);
+/* A flat dictionary for bdrv_create(): a new reference. */
+json_t *create_options_to_json(const CreateOptions *o);
+
+/* The drivers that create @fmt at @filename; false with @errp if there are
+ * none.  *@proto stays NULL without a filename. */
+bool create_find_drivers(const char *fmt, const char *filename,
+                         const BlockDriver **drv, const BlockDriver **proto,
+                         Error **errp);
+
 #endif
