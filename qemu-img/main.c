@@ -13,6 +13,7 @@
 #include "qemu/trace.h"
 
 static const ImgCommand commands[] = {
+    { "create", img_create, "Create and format new image file" },
     { "info", img_info, "Display information about image" },
     { "map", img_map, "Dump image metadata" },
     { "resize", img_resize, "Resize the image to the new size" },
