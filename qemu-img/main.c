@@ -16,6 +16,7 @@ static const ImgCommand commands[] = {
     { "create", img_create, "Create and format new image file" },
     { "info", img_info, "Display information about image" },
     { "map", img_map, "Dump image metadata" },
+    { "measure", img_measure, "Calculate file size requred for a new image" },
     { "resize", img_resize, "Resize the image to the new size" },
     { NULL, NULL, NULL }
 };

@@ -94,3 +94,29 @@ int64_t img_length(BlockBackend *blk, const char *filename)
     }
     return length;
 }
+
+bool img_load_snapshot(BlockBackend *blk, const char *param)
+{
+    g_autoptr(json_t) opts = NULL;
+    g_autofree char *id = NULL, *name = NULL;
+    Error *err = NULL;
+
+    /* Either options, or the id or name itself. */
+    if (g_str_has_prefix(param, "snapshot.")) {
+        opts = qemu_opts_parse_legacy(param, NULL, true, NULL, &err);
+        if (opts) {
+            id = opt_take_str(opts, "snapshot.id");
+            name = opt_take_str(opts, "snapshot.name");
+        }
+        if (!opts || !opt_check_unused(opts, &err)) {
+            error_report_err(err);
+            error_report("Failed in parsing snapshot param '%s'", param);
+            return false;
+        }
+    }
+    error_report("Failed to load snapshot: Block format '%s' used by device "
+                 "'%s' does not support temporarily loading internal "
+                 "snapshots", bdrv_get_format_name(blk_bs(blk)),
+                 blk_name(blk));
+    return false;
+}

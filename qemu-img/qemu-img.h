@@ -27,6 +27,7 @@ struct ImgCommand {
 int img_create(const ImgCommand *cmd, int argc, char **argv);
 int img_info(const ImgCommand *cmd, int argc, char **argv);
 int img_map(const ImgCommand *cmd, int argc, char **argv);
+int img_measure(const ImgCommand *cmd, int argc, char **argv);
 int img_resize(const ImgCommand *cmd, int argc, char **argv);
 
 /* ---- Arguments (args.c) ---- */
@@ -105,6 +106,12 @@ BlockBackend *img_open(const ImgOpen *how);
 
 /* The length of @blk, or -errno after a message that names @filename. */
 int64_t img_length(BlockBackend *blk, const char *filename);
+
+/*
+ * Make the snapshot that -l/--snapshot names the contents of @blk: false after
+ * a message.
+ */
+bool img_load_snapshot(BlockBackend *blk, const char *param);
 
 /* ---- Create options (create-options.c) ---- */
 
