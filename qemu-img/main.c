@@ -14,6 +14,7 @@
 
 static const ImgCommand commands[] = {
     { "create", img_create, "Create and format new image file" },
+    { "dd", img_dd, "Copy input to output with optional format conversion" },
     { "info", img_info, "Display information about image" },
     { "map", img_map, "Dump image metadata" },
     { "measure", img_measure, "Calculate file size requred for a new image" },

@@ -25,6 +25,7 @@ struct ImgCommand {
 };
 
 int img_create(const ImgCommand *cmd, int argc, char **argv);
+int img_dd(const ImgCommand *cmd, int argc, char **argv);
 int img_info(const ImgCommand *cmd, int argc, char **argv);
 int img_map(const ImgCommand *cmd, int argc, char **argv);
 int img_measure(const ImgCommand *cmd, int argc, char **argv);
