@@ -152,4 +152,22 @@ bool create_find_drivers(const char *fmt, const char *filename,
                          const BlockDriver **drv, const BlockDriver **proto,
                          Error **errp);
 
+/* ---- Threads (workers.c) ---- */
+
+/* Run @fn(@opaque) in @n threads at once, the calling one among them, and
+ * return when all have returned.  With less than @n threads if the system does
+ * not have more; so @fn may not rely on there being several. */
+void img_run_workers(int n, void (*fn)(void *opaque), void *opaque);
+
+/* ---- Progress (progress.c) ---- */
+
+/*
+ * Progress of one piece of work: with @show, printed to stdout whenever it
+ * grew by @min_percent; without, to stderr when SIGUSR1 (or SIGINFO) comes.
+ */
+void img_progress_init(bool show, double min_percent);
+/* Any thread: @fraction (0 to 1) of the work is done. */
+void img_progress_set(double fraction);
+void img_progress_end(void);
+
 #endif
