@@ -13,6 +13,7 @@
 #include "qemu/trace.h"
 
 static const ImgCommand commands[] = {
+    { "compare", img_compare, "Check if two images have the same contents" },
     { "create", img_create, "Create and format new image file" },
     { "dd", img_dd, "Copy input to output with optional format conversion" },
     { "info", img_info, "Display information about image" },

@@ -24,6 +24,7 @@ struct ImgCommand {
     const char *description;
 };
 
+int img_compare(const ImgCommand *cmd, int argc, char **argv);
 int img_create(const ImgCommand *cmd, int argc, char **argv);
 int img_dd(const ImgCommand *cmd, int argc, char **argv);
 int img_info(const ImgCommand *cmd, int argc, char **argv);
