@@ -1,0 +1,389 @@
+/*
+ * The copying of qemu-img convert.
+ *
+ * Several threads, each with a buffer, take the next extent in turn: what the
+ * source's block status calls zeroes is not read; data is read, searched for
+ * zeroes and written, outside of the lock.
+ *
+ * Writes come in the order of the target's offsets where that decides how the
+ * target lays out its clusters: then a thread that has read waits until all
+ * before it is written.  A target without clusters of its own (a raw file)
+ * looks the same in any order, so there nobody waits; threads are at most
+ * a buffer each apart.
+ *
+ * The first error, by offset, ends it: nobody takes another extent, those
+ * under way are finished.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "convert.h"
+#include "block/lock-order.h"
+#include "qemu/zero.h"
+
+/* What a thread takes at a time, and what it reads and writes at a time:
+ * small enough to stay in a processor's cache between the two. */
+#define CHUNK_SIZE (2 * MiB)
+#define PIECE_SIZE (256 * KiB)
+
+typedef struct Chunk {
+    const ConvertSource *src;
+    int64_t offset;                /* in the target */
+    int64_t bytes;
+    bool zero;                     /* need not be read */
+} Chunk;
+
+typedef struct Convert {
+    /* Constant while workers run. */
+    const ConvertJob *job;
+    int64_t chunk_size;
+    int64_t piece_size;
+    int64_t grain;                 /* zeroes are looked for in units of it */
+    bool in_order;
+    int64_t start_ns;              /* for the rate limit */
+
+    JobLock lock;
+    QemuCond written;              /* written_to, or ret, has changed */
+    int cur GUARDED_BY(job_class);              /* source of next */
+    int64_t next GUARDED_BY(job_class);
+    /* The status of next, asked for once for several chunks. */
+    int64_t status_end GUARDED_BY(job_class);
+    bool status_zero GUARDED_BY(job_class);
+    int64_t written_to GUARDED_BY(job_class);   /* in_order: all below is */
+    int64_t done GUARDED_BY(job_class);
+    int ret GUARDED_BY(job_class);
+    int64_t error_at GUARDED_BY(job_class);
+    const char *error_doing GUARDED_BY(job_class);
+} Convert;
+
+static void REQUIRES(job_class) fail_locked(Convert *c, int64_t offset,
+                                            const char *doing, int ret)
+{
+    if (!c->ret || offset < c->error_at) {
+        c->ret = ret;
+        c->error_at = offset;
+        c->error_doing = doing;
+    }
+    qemu_cond_broadcast(&c->written);
+}
+
+static void fail(Convert *c, int64_t offset, const char *doing, int ret)
+{
+    job_lock(&c->lock);
+    fail_locked(c, offset, doing, ret);
+    job_unlock(&c->lock);
+}
+
+/* ---- Taking an extent ---- */
+
+/* Learn about the extent at c->next; false after an error. */
+static bool REQUIRES(job_class) refresh_status_locked(Convert *c,
+                                                      const ConvertSource *src)
+{
+    int64_t offset = c->next - src->start;
+    int64_t bytes = src->length - offset, pnum = bytes;
+    int ret = bdrv_block_status_above(blk_bs(src->blk), NULL, offset, bytes,
+                                      &pnum, NULL, NULL);
+
+    if (ret < 0 && c->job->salvage) {
+        if (!c->job->quiet) {
+            warn_report("error while reading block status at offset %" PRId64
+                        ": %s", offset, g_strerror(-ret));
+        }
+        /* Reading decides, a little at a time. */
+        ret = BDRV_BLOCK_DATA;
+        pnum = MIN(bytes, BDRV_SECTOR_SIZE);
+    }
+    if (ret < 0) {
+        fail_locked(c, offset, "reading block status at offset", ret);
+        return false;
+    }
+    c->status_zero = (ret & BDRV_BLOCK_ZERO) || !(ret & BDRV_BLOCK_DATA);
+    c->status_end = c->next + pnum;
+    return true;
+}
+
+/* How long to wait before the next extent so that the rate is kept. */
+static int64_t REQUIRES(job_class) delay_locked(Convert *c)
+{
+    double due_ns;
+
+    if (!c->job->rate) {
+        return 0;
+    }
+    due_ns = (double)c->next / c->job->rate * 1e9;
+    return c->start_ns + due_ns - qemu_clock_ns();
+}
+
+static bool REQUIRES(job_class) take_chunk_locked(Convert *c, Chunk *chunk)
+{
+    int64_t delay;
+
+    while (!c->ret && (delay = delay_locked(c)) > 0) {
+        job_timedwait(&c->written, &c->lock, delay);
+    }
+    if (c->ret || c->next >= c->job->total) {
+        return false;
+    }
+    while (c->next >= c->job->sources[c->cur].start +
+                      c->job->sources[c->cur].length) {
+        c->cur++;
+    }
+    chunk->src = &c->job->sources[c->cur];
+    if (c->next >= c->status_end && !refresh_status_locked(c, chunk->src)) {
+        return false;
+    }
+    chunk->offset = c->next;
+    chunk->bytes = c->status_end - c->next;
+    chunk->zero = c->status_zero;
+    if (!chunk->zero || !c->job->sparse_size) {
+        chunk->bytes = MIN(chunk->bytes, c->chunk_size);
+    }
+    c->next += chunk->bytes;
+    return true;
+}
+
+static bool take_chunk(Convert *c, Chunk *chunk)
+{
+    bool ok;
+
+    job_lock(&c->lock);
+    ok = take_chunk_locked(c, chunk);
+    job_unlock(&c->lock);
+    return ok;
+}
+
+/* ---- Reading ---- */
+
+/* Sector by sector, with zeroes for those that fail. */
+static void salvage_read(Convert *c, const Chunk *chunk, int64_t offset,
+                         uint8_t *buf, int64_t bytes)
+{
+    int64_t pos, n;
+
+    for (pos = 0; pos < bytes; pos += n) {
+        int64_t at = offset + pos - chunk->src->start;
+        int ret;
+
+        n = MIN(bytes - pos, BDRV_SECTOR_SIZE);
+        ret = blk_pread(chunk->src->blk, at, n, buf + pos, 0);
+        if (ret < 0) {
+            if (!c->job->quiet) {
+                warn_report("error while reading offset %" PRId64 ": %s", at,
+                            g_strerror(-ret));
+            }
+            memset(buf + pos, 0, n);
+        }
+    }
+}
+
+static bool read_piece(Convert *c, const Chunk *chunk, int64_t offset,
+                       uint8_t *buf, int64_t bytes)
+{
+    int ret;
+
+    if (chunk->zero) {
+        memset(buf, 0, bytes);
+        return true;
+    }
+    ret = blk_pread(chunk->src->blk, offset - chunk->src->start, bytes, buf,
+                    0);
+    if (ret < 0 && c->job->salvage) {
+        salvage_read(c, chunk, offset, buf, bytes);
+        ret = 0;
+    }
+    if (ret < 0) {
+        fail(c, chunk->offset, "reading at byte", ret);
+        return false;
+    }
+    return true;
+}
+
+/* ---- Writing ---- */
+
+static bool write_zeroes(Convert *c, const Chunk *chunk, int64_t offset,
+                         int64_t bytes)
+{
+    int ret;
+
+    if (c->job->target_is_zero) {
+        return true;
+    }
+    ret = blk_pwrite_zeroes(c->job->target, offset, bytes,
+                            BDRV_REQ_MAY_UNMAP);
+    if (ret < 0) {
+        fail(c, chunk->offset, "writing at byte", ret);
+        return false;
+    }
+    return true;
+}
+
+/*
+ * How far from @offset what @buf holds is all zeroes, or all not (*@zero says
+ * which), in grains that are aligned in the target.
+ */
+static int64_t run_length(const Convert *c, const uint8_t *buf,
+                          int64_t offset, int64_t bytes, bool *zero)
+{
+    int64_t pos = 0;
+
+    *zero = false;
+    if (!c->job->sparse_size) {
+        return bytes;
+    }
+    while (pos < bytes) {
+        int64_t n = c->grain - (offset + pos) % c->grain;
+        bool is_zero;
+
+        n = MIN(n, bytes - pos);
+        is_zero = buffer_is_zero(buf + pos, n);
+        if (pos == 0) {
+            *zero = is_zero;
+        } else if (is_zero != *zero) {
+            break;
+        }
+        pos += n;
+    }
+    return pos;
+}
+
+static bool write_piece(Convert *c, const Chunk *chunk, int64_t offset,
+                        const uint8_t *buf, int64_t bytes)
+{
+    while (bytes > 0) {
+        bool zero;
+        int64_t n = run_length(c, buf, offset, bytes, &zero);
+        int ret = 0;
+
+        if (zero) {
+            if (!write_zeroes(c, chunk, offset, n)) {
+                return false;
+            }
+        } else {
+            ret = blk_pwrite(c->job->target, offset, n, buf, 0);
+        }
+        if (ret < 0) {
+            fail(c, chunk->offset, "writing at byte", ret);
+            return false;
+        }
+        offset += n;
+        buf += n;
+        bytes -= n;
+    }
+    return true;
+}
+
+/* Wait until all before @chunk is written; false if that will never be. */
+static bool wait_for_turn(Convert *c, const Chunk *chunk)
+{
+    bool ok;
+
+    job_lock(&c->lock);
+    while (!c->ret && c->written_to < chunk->offset) {
+        job_wait(&c->written, &c->lock);
+    }
+    ok = !c->ret;
+    job_unlock(&c->lock);
+    return ok;
+}
+
+/* ---- A thread ---- */
+
+static bool copy_chunk(Convert *c, const Chunk *chunk, uint8_t *buf)
+{
+    int64_t pos, n;
+
+    if (chunk->zero && c->job->sparse_size) {
+        return (!c->in_order || wait_for_turn(c, chunk)) &&
+               write_zeroes(c, chunk, chunk->offset, chunk->bytes);
+    }
+    if (c->in_order) {
+        /* Read ahead all of it while others write. */
+        return read_piece(c, chunk, chunk->offset, buf, chunk->bytes) &&
+               wait_for_turn(c, chunk) &&
+               write_piece(c, chunk, chunk->offset, buf, chunk->bytes);
+    }
+    for (pos = 0; pos < chunk->bytes; pos += n) {
+        /* Pieces end on grains, so that none is split. */
+        n = c->piece_size - (chunk->offset + pos) % c->piece_size;
+        n = MIN(n, chunk->bytes - pos);
+        if (!read_piece(c, chunk, chunk->offset + pos, buf, n) ||
+            !write_piece(c, chunk, chunk->offset + pos, buf, n)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void chunk_done(Convert *c, const Chunk *chunk)
+{
+    double fraction;
+
+    job_lock(&c->lock);
+    c->done += chunk->bytes;
+    fraction = (double)c->done / c->job->total;
+    if (c->in_order) {
+        c->written_to = chunk->offset + chunk->bytes;
+        qemu_cond_broadcast(&c->written);
+    }
+    job_unlock(&c->lock);
+    img_progress_set(fraction);
+}
+
+static void convert_worker(void *opaque)
+{
+    Convert *c = opaque;
+    int64_t size = c->in_order ? c->chunk_size : c->piece_size;
+    uint8_t *buf = blk_try_blockalign(c->job->target, size);
+    Chunk chunk;
+
+    if (!buf) {
+        fail(c, 0, "allocating buffers at byte", -ENOMEM);
+        return;
+    }
+    while (take_chunk(c, &chunk)) {
+        if (!copy_chunk(c, &chunk, buf)) {
+            break;
+        }
+        chunk_done(c, &chunk);
+    }
+    qemu_vfree(buf);
+}
+
+/* Whether what the target looks like depends on the order of writes. */
+static bool allocates_in_order(BlockBackend *target)
+{
+    BlockDriverInfo info = { 0 };
+
+    return bdrv_get_info(blk_bs(target), &info) < 0 || info.cluster_size;
+}
+
+int convert_copy(const ConvertJob *job)
+{
+    Convert c = {
+        .job = job,
+        .grain = MAX(job->sparse_size, BDRV_SECTOR_SIZE),
+        .start_ns = qemu_clock_ns(),
+    };
+    int64_t chunks;
+    int ret;
+
+    c.grain = MAX(c.grain, blk_get_request_alignment(job->target));
+    c.chunk_size = MAX(CHUNK_SIZE, QEMU_ALIGN_UP(CHUNK_SIZE, c.grain));
+    c.piece_size = MIN(c.chunk_size, QEMU_ALIGN_UP(PIECE_SIZE, c.grain));
+    c.in_order = !job->out_of_order && allocates_in_order(job->target);
+    job_init(&c.lock);
+    qemu_cond_init(&c.written);
+    chunks = job->total / c.chunk_size + 1;
+    img_run_workers(MIN(job->num_workers, chunks), convert_worker, &c);
+
+    job_lock(&c.lock);
+    ret = c.ret;
+    if (ret < 0) {
+        error_report("error while %s %" PRId64 ": %s", c.error_doing,
+                     c.error_at, g_strerror(-ret));
+    }
+    job_unlock(&c.lock);
+    qemu_cond_destroy(&c.written);
+    job_destroy(&c.lock);
+    return ret;
+}
