@@ -37,4 +37,42 @@ typedef struct ConvertJob {
  */
 int convert_copy(const ConvertJob *job);
 
+/* ---- Command line (convert-args.c) ---- */
+
+/* What the command line says; strings are argv's, but for options. */
+typedef struct ConvertArgs {
+    ImgOpen src;                   /* but for the name */
+    const char *src_cache;
+    const char *snapshot;
+    char **src_names;
+    int num_src;
+    const char *target;
+    const char *target_fmt;        /* NULL: raw */
+    const char *target_cache;
+    bool target_image_opts;
+    bool target_is_zero;
+    char *options;
+    const char *backing;
+    const char *backing_fmt;
+    int64_t sparse_size;
+    bool sparse_given;
+    int64_t rate;
+    int num_workers;
+    bool quiet;
+    bool progress;
+    bool compress;
+    bool skip_create;
+    bool copy_range;
+    bool bitmaps;
+    bool skip_broken_bitmaps;
+    bool salvage;
+    bool out_of_order;
+} ConvertArgs;
+
+/*
+ * Parse @argv; exits if it is wrong or asks for help.  Free @args->options.
+ */
+void convert_parse_args(const ImgCommand *cmd, int argc, char **argv,
+                        ConvertArgs *args);
+
 #endif
