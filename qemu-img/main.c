@@ -14,6 +14,8 @@
 
 static const ImgCommand commands[] = {
     { "compare", img_compare, "Check if two images have the same contents" },
+    { "convert", img_convert,
+      "Copy one image to another with optional format conversion" },
     { "create", img_create, "Create and format new image file" },
     { "dd", img_dd, "Copy input to output with optional format conversion" },
     { "info", img_info, "Display information about image" },

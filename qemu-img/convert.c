@@ -1,0 +1,238 @@
+/*
+ * qemu-img convert: copy images into a new one, perhaps of another format.
+ *
+ * This file opens and creates what is copied; the command line is in
+ * convert-args.c, the copying in convert-copy.c.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "convert.h"
+#include "block/block-driver.h"
+
+/* ---- Sources ---- */
+
+/* While it is copied, nobody may write to a source, the target least of all. */
+static bool keep_from_writers(BlockBackend *blk, const char *filename)
+{
+    Error *err = NULL;
+
+    if (!blk_set_perm(blk, BLK_PERM_CONSISTENT_READ,
+                      BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE_UNCHANGED,
+                      &err)) {
+        error_reportf_err(err, "Could not open '%s': ", filename);
+        return false;
+    }
+    return true;
+}
+
+static bool open_sources(ConvertArgs *args, ConvertJob *job)
+{
+    if (!bdrv_parse_cache_mode(args->src_cache, &args->src.flags,
+                               &args->src.writethrough)) {
+        error_report("Invalid source cache option: %s", args->src_cache);
+        return false;
+    }
+    job->sources = g_new0(ConvertSource, args->num_src);
+    for (int i = 0; i < args->num_src; i++) {
+        ConvertSource *src = &job->sources[i];
+        ImgOpen how = args->src;
+
+        how.filename = args->src_names[i];
+        src->blk = img_open(&how);
+        if (!src->blk) {
+            return false;
+        }
+        job->num_sources++;
+        if (!how.force_share && !keep_from_writers(src->blk, how.filename)) {
+            return false;
+        }
+        src->length = img_length(src->blk, how.filename);
+        if (src->length < 0) {
+            return false;
+        }
+        src->start = job->total;
+        if (__builtin_add_overflow(job->total, src->length, &job->total)) {
+            error_report("The input images are too large together");
+            return false;
+        }
+    }
+    return !args->snapshot || img_load_snapshot(job->sources[0].blk,
+                                                args->snapshot);
+}
+
+/* ---- Target ---- */
+
+static bool set_backing(const ConvertArgs *args, CreateOptions *o,
+                        const char *fmt)
+{
+    if (args->backing) {
+        if (!create_options_known(o, "backing_file")) {
+            error_report("Backing file not supported for file format '%s'",
+                         fmt);
+            return false;
+        }
+        create_options_set(o, "backing_file", args->backing);
+    }
+    if (args->backing_fmt) {
+        if (!create_options_known(o, "backing_fmt")) {
+            error_report("Backing file format not supported for file format "
+                         "'%s'", fmt);
+            return false;
+        }
+        create_options_set(o, "backing_fmt", args->backing_fmt);
+    }
+    return true;
+}
+
+/* What the target will be created with, checked as far as that is possible
+ * before anything is written; NULL after a message. */
+static CreateOptions *plan_target(const ConvertArgs *args, const char *fmt,
+                                  int64_t total)
+{
+    g_autoptr(CreateOptions) o = NULL;
+    const BlockDriver *drv, *proto;
+    Error *err = NULL;
+
+    if (!create_find_drivers(fmt, args->target, &drv, &proto, &err)) {
+        error_report_err(err);
+        return NULL;
+    }
+    o = create_options_new(drv, proto);
+    if (args->options && !create_options_parse(o, args->options, &err)) {
+        error_report_err(err);
+        return NULL;
+    }
+    create_options_set_size(o, total);
+    if (!set_backing(args, o, fmt)) {
+        return NULL;
+    }
+    return g_steal_pointer(&o);
+}
+
+/* What none of our formats can do for a target or source yet. */
+static bool check_abilities(const ConvertArgs *args)
+{
+    if (args->compress) {
+        error_report("Compression not supported for this file format");
+        return false;
+    }
+    return true;
+}
+
+static bool create_target(const ConvertArgs *args, ConvertJob *job)
+{
+    const char *fmt = args->target_fmt ? args->target_fmt : "raw";
+    g_autoptr(CreateOptions) o = NULL;
+    Error *err = NULL;
+
+    if (!args->skip_create) {
+        o = plan_target(args, fmt, job->total);
+        if (!o) {
+            return false;
+        }
+    }
+    if (args->backing && args->num_src > 1) {
+        error_report("Having a backing file for the target makes no sense "
+                     "when concatenating multiple input images");
+        return false;
+    }
+    if (!check_abilities(args)) {
+        return false;
+    }
+    if (args->bitmaps) {
+        error_report("Source lacks bitmap support");
+        return false;
+    }
+    if (o && !bdrv_create(img_graph(), fmt, args->target,
+                          create_options_to_json(o), &err)) {
+        error_reportf_err(err, "%s: error while converting %s: ",
+                          args->target, fmt);
+        return false;
+    }
+    return true;
+}
+
+static bool open_target(const ConvertArgs *args, ConvertJob *job)
+{
+    ImgOpen how = {
+        .filename = args->target,
+        .fmt = args->target_image_opts ? args->target_fmt :
+               args->target_fmt ? args->target_fmt : "raw",
+        .flags = BDRV_O_RDWR,
+        .image_opts = args->target_image_opts,
+    };
+    int64_t length;
+
+    if (!bdrv_parse_cache_mode(args->target_cache, &how.flags,
+                               &how.writethrough)) {
+        error_report("Invalid cache option: %s", args->target_cache);
+        return false;
+    }
+    if (job->sparse_size) {
+        how.flags |= BDRV_O_UNMAP;
+    }
+    if (!create_target(args, job)) {
+        return false;
+    }
+    job->target = img_open(&how);
+    if (!job->target) {
+        return false;
+    }
+    length = img_length(job->target, args->target);
+    if (length < 0) {
+        return false;
+    }
+    if (length < job->total) {
+        error_report("output file is smaller than input file");
+        return false;
+    }
+    job->target_is_zero = args->target_is_zero ||
+        (!args->skip_create && bdrv_has_zero_init(blk_bs(job->target)));
+    return true;
+}
+
+/* ---- All of it ---- */
+
+static bool convert(ConvertArgs *args, ConvertJob *job)
+{
+    if (!open_sources(args, job)) {
+        return false;
+    }
+    if (args->backing && args->target_is_zero) {
+        error_report("Cannot use --target-is-zero when the destination image "
+                     "has a backing file");
+        return false;
+    }
+    return open_target(args, job) && convert_copy(job) == 0;
+}
+
+int img_convert(const ImgCommand *cmd, int argc, char **argv)
+{
+    ConvertArgs args;
+    ConvertJob job = { 0 };
+    bool ok;
+
+    convert_parse_args(cmd, argc, argv, &args);
+    job.sparse_size = args.sparse_size;
+    job.out_of_order = args.out_of_order;
+    job.salvage = args.salvage;
+    job.quiet = args.quiet;
+    job.rate = args.rate;
+    job.num_workers = args.num_workers;
+
+    img_progress_init(args.progress && !args.quiet, 1);
+    ok = convert(&args, &job);
+    if (ok) {
+        img_progress_set(1);
+    }
+    img_progress_end();
+    if (job.target) {
+        blk_unref(job.target);
+    }
+    for (int i = 0; i < job.num_sources; i++) {
+        blk_unref(job.sources[i].blk);
+    }
+    g_free(job.sources);
+    g_free(args.options);
+    return ok ? EXIT_SUCCESS : EXIT_FAILURE;
+}
