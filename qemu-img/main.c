@@ -13,6 +13,7 @@
 #include "qemu/trace.h"
 
 static const ImgCommand commands[] = {
+    { "bench", img_bench, "Run simple image benchmark" },
     { "compare", img_compare, "Check if two images have the same contents" },
     { "convert", img_convert,
       "Copy one image to another with optional format conversion" },

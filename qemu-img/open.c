@@ -120,3 +120,19 @@ bool img_load_snapshot(BlockBackend *blk, const char *param)
                  blk_name(blk));
     return false;
 }
+
+bool img_parse_aio(const char *mode, const char *fmt, json_t *options)
+{
+    /* The option belongs to the file, which is the top node only if asked. */
+    const char *key = "file.aio";
+
+    if (!g_str_equal(mode, "threads") && !g_str_equal(mode, "native") &&
+        !g_str_equal(mode, "io_uring")) {
+        return false;
+    }
+    if (fmt && (g_str_equal(fmt, "file") || g_str_equal(fmt, "host_device"))) {
+        key = "aio";
+    }
+    opt_set_str(options, key, mode);
+    return true;
+}

@@ -24,6 +24,7 @@ struct ImgCommand {
     const char *description;
 };
 
+int img_bench(const ImgCommand *cmd, int argc, char **argv);
 int img_compare(const ImgCommand *cmd, int argc, char **argv);
 int img_convert(const ImgCommand *cmd, int argc, char **argv);
 int img_create(const ImgCommand *cmd, int argc, char **argv);
@@ -115,6 +116,9 @@ int64_t img_length(BlockBackend *blk, const char *filename);
  * a message.
  */
 bool img_load_snapshot(BlockBackend *blk, const char *param);
+
+/* Add what -i/--aio asks for to flat @options; false for an unknown mode. */
+bool img_parse_aio(const char *mode, const char *fmt, json_t *options);
 
 /* ---- Create options (create-options.c) ---- */
 
