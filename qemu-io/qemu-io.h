@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What the commands of qemu-io share.  Everything runs on the main thread,
+ * which also runs the AioContext of asynchronous requests.
+ */
+#ifndef QEMU_IO_H
+#define QEMU_IO_H
+
+#include <getopt.h>
+#include "qemu/osdep.h"
+#include "qemu/cutils.h"
+#include "qemu/error.h"
+#include "qemu/options.h"
+#include "qemu/thread.h"
+#include "block/block-backend.h"
+
+/* The largest transfer of one command: whole sectors in an int. */
+#define IO_MAX_BYTES (((int64_t)INT_MAX >> 9) << 9)
+
+/* By how much -m makes a buffer miss its alignment. */
+#define MISALIGN_OFFSET 16
+
+typedef struct QemuIo {
+    BlockGraph *graph;
+    BlockBackend *blk;             /* NULL: no file open */
+    AioContext *ctx;
+    int in_flight;                 /* asynchronous requests */
+    bool misalign;
+    bool quit;
+} QemuIo;
+
+/* ---- Commands (command.c) ---- */
+
+typedef struct IoCommand IoCommand;
+
+struct IoCommand {
+    const char *name;
+    const char *alias;             /* NULL: none */
+    /* 0, or -errno: the program will exit with 1.  argv[0] is the name. */
+    int (*run)(QemuIo *io, const IoCommand *cmd, int argc, char **argv);
+    int min_args;
+    int max_args;                  /* -1: any number */
+    bool needs_file;
+    bool writes;                   /* refused on what is open read-only */
+    bool resizes;
+    const char *args;              /* NULL: none */
+    const char *oneline;
+    const char *help;              /* NULL: none */
+};
+
+/* NULL-terminated; one file each. */
+
+/* Split @line at blanks and run it; 0, or -errno. */
+int io_run_command(QemuIo *io, const char *line);
+/* "name args -- what it does" to stdout; -EINVAL for the caller to return. */
+int io_usage(const IoCommand *cmd);
+/* All commands, or, with @name, one in full; -EINVAL if there is none. */
+int io_print_help(const char *name);
+
+/* ---- Input (input.c) ---- */
+
+/* Prompt for commands on stdin and run them until the end, or "quit"; 0, or
+ * -errno if one of them failed. */
+int io_run_interactive(QemuIo *io);
+
+/* ---- Asynchronous requests (aio.c) ---- */
+
+/* Run the loop until no asynchronous request is under way. */
+void io_drain(QemuIo *io);
+
+/* ---- Parsing and printing (report.c) ---- */
+
+/* @text as a size, or -errno after a message. */
+int64_t io_parse_size(const char *text);
+/* A byte, 0 to 255, or -1 after a message. */
+int io_parse_pattern(const char *text);
+/* "1.500 KiB", "512 bytes"; for g_free. */
+char *io_size_text(double bytes);
+
+/* What the common options of transfers ask for. */
+typedef struct IoReport {
+    bool quiet;                    /* -q */
+    bool machine;                  /* -C */
+} IoReport;
+
+/* "read 1/1 bytes at offset 0" and the speed; @done of @bytes since @start_ns
+ * (qemu_clock_ns). */
+void io_print_report(const IoReport *r, const char *verb, int64_t start_ns,
+                     int64_t offset, int64_t bytes, int64_t done);
+/* "VERB failed: reason"; returns @ret. */
+int io_print_failure(const char *verb, int ret);
+void io_dump_buffer(const uint8_t *buf, int64_t offset, int64_t bytes);
+
+#endif
