@@ -6,6 +6,7 @@
 #include "qemu-io.h"
 
 static const IoCommand *const *const tables[] = {
+    io_misc_commands,
     NULL,
 };
 

@@ -49,6 +49,7 @@ struct IoCommand {
 };
 
 /* NULL-terminated; one file each. */
+extern const IoCommand *const io_misc_commands[];
 
 /* Split @line at blanks and run it; 0, or -errno. */
 int io_run_command(QemuIo *io, const char *line);
