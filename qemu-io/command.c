@@ -7,6 +7,7 @@
 
 static const IoCommand *const *const tables[] = {
     io_misc_commands,
+    io_open_commands,
     NULL,
 };
 

@@ -18,6 +18,7 @@ int main(int argc, char **argv)
         return EXIT_FAILURE;
     }
     aio_context_enter(io.ctx);
+    io.graph = block_graph_new();
     while ((c = getopt(argc, argv, "c:")) != -1) {
         int saved_optind = optind;
 
@@ -26,6 +27,8 @@ int main(int argc, char **argv)
         }
         optind = saved_optind;
     }
+    io_close_image(&io);
+    block_graph_free(io.graph);
     aio_context_leave(io.ctx);
     aio_context_unref(io.ctx);
     return status;

@@ -50,6 +50,7 @@ struct IoCommand {
 
 /* NULL-terminated; one file each. */
 extern const IoCommand *const io_misc_commands[];
+extern const IoCommand *const io_open_commands[];
 
 /* Split @line at blanks and run it; 0, or -errno. */
 int io_run_command(QemuIo *io, const char *line);
@@ -63,6 +64,23 @@ int io_print_help(const char *name);
 /* Prompt for commands on stdin and run them until the end, or "quit"; 0, or
  * -errno if one of them failed. */
 int io_run_interactive(QemuIo *io);
+
+/* ---- Opening (open.c) ---- */
+
+typedef struct IoOpen {
+    const char *filename;          /* NULL: the options say it */
+    int flags;
+    bool writethrough;
+    bool force_share;
+    json_t *options;               /* flat; a reference is used up */
+} IoOpen;
+
+/* Open into @io, where nothing is open; false after a message. */
+bool io_open_image(QemuIo *io, const IoOpen *how);
+/* Complete what is under way, and close. */
+void io_close_image(QemuIo *io);
+/* For -i/--aio: false after a message. */
+bool io_set_aio(json_t *options, const char *mode);
 
 /* ---- Asynchronous requests (aio.c) ---- */
 
