@@ -6,6 +6,7 @@
 #include "qemu-io.h"
 
 static const IoCommand *const *const tables[] = {
+    io_read_commands,
     io_misc_commands,
     io_open_commands,
     NULL,

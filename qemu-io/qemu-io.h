@@ -49,6 +49,7 @@ struct IoCommand {
 };
 
 /* NULL-terminated; one file each. */
+extern const IoCommand *const io_read_commands[];
 extern const IoCommand *const io_misc_commands[];
 extern const IoCommand *const io_open_commands[];
 
@@ -109,5 +110,22 @@ void io_print_report(const IoReport *r, const char *verb, int64_t start_ns,
 /* "VERB failed: reason"; returns @ret. */
 int io_print_failure(const char *verb, int ret);
 void io_dump_buffer(const uint8_t *buf, int64_t offset, int64_t bytes);
+
+/* ---- Buffers (buffer.c) ---- */
+
+/* @bytes for @io's image, filled with @pattern; NULL after a message.  The
+ * image must be open until it is freed. */
+uint8_t *io_alloc_buffer(QemuIo *io, size_t bytes, int pattern,
+                         bool registered);
+void io_free_buffer(QemuIo *io, uint8_t *buf, size_t bytes, bool registered);
+/* The same, filled with the contents of @filename over and over. */
+uint8_t *io_alloc_buffer_from_file(QemuIo *io, size_t bytes,
+                                   const char *filename, bool registered);
+/* The lengths in @argv become entries of @qiov, in one buffer; NULL after a
+ * message.  Free by io_free_buffer() with qiov->size, and destroy @qiov. */
+uint8_t *io_make_vector(QemuIo *io, QEMUIOVector *qiov, char **argv, int n,
+                        int pattern, bool registered);
+/* Whether all bytes are @pattern. */
+bool io_is_pattern(const uint8_t *buf, size_t bytes, int pattern);
 
 #endif
