@@ -48,6 +48,7 @@ bool io_open_image(QemuIo *io, const IoOpen *how)
 void io_close_image(QemuIo *io)
 {
     if (io->blk) {
+        io_drain(io);
         blk_unref(io->blk);
         io->blk = NULL;
     }
@@ -273,6 +274,7 @@ static int cmd_reopen(QemuIo *io, const IoCommand *cmd, int argc, char **argv)
     if (!add_options(&args)) {
         return -EINVAL;
     }
+    io_drain(io);
     if (!reopen(io, &args, &err)) {
         error_report_err(err);
         return -EINVAL;

@@ -51,6 +51,7 @@ struct IoCommand {
 /* NULL-terminated; one file each. */
 extern const IoCommand *const io_read_commands[];
 extern const IoCommand *const io_write_commands[];
+extern const IoCommand *const io_aio_commands[];
 extern const IoCommand *const io_misc_commands[];
 extern const IoCommand *const io_open_commands[];
 
