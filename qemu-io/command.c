@@ -9,6 +9,7 @@ static const IoCommand *const *const tables[] = {
     io_read_commands,
     io_write_commands,
     io_aio_commands,
+    io_image_commands,
     io_misc_commands,
     io_open_commands,
     NULL,

@@ -52,6 +52,7 @@ struct IoCommand {
 extern const IoCommand *const io_read_commands[];
 extern const IoCommand *const io_write_commands[];
 extern const IoCommand *const io_aio_commands[];
+extern const IoCommand *const io_image_commands[];
 extern const IoCommand *const io_misc_commands[];
 extern const IoCommand *const io_open_commands[];
 
