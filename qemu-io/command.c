@@ -10,6 +10,7 @@ static const IoCommand *const *const tables[] = {
     io_write_commands,
     io_aio_commands,
     io_image_commands,
+    io_debug_commands,
     io_misc_commands,
     io_open_commands,
     NULL,

@@ -53,6 +53,7 @@ extern const IoCommand *const io_read_commands[];
 extern const IoCommand *const io_write_commands[];
 extern const IoCommand *const io_aio_commands[];
 extern const IoCommand *const io_image_commands[];
+extern const IoCommand *const io_debug_commands[];
 extern const IoCommand *const io_misc_commands[];
 extern const IoCommand *const io_open_commands[];
 
