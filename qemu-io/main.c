@@ -260,7 +260,7 @@ int main(int argc, char **argv)
     } else if (commands->len) {
         status = run_commands(&io, commands);
     } else {
-        status = EXIT_SUCCESS;
+        status = io_run_interactive(&io) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
     }
     io_close_image(&io);
     block_graph_free(io.graph);
