@@ -24,13 +24,13 @@
 #define EXTENT_SIZE_HINT_DEFAULT (1 * MiB)
 
 const BlockCreateOption file_create_opts[] = {
-    { "extent_size_hint", BLOCK_OPT_SIZE,
-      "Extent size hint for the image file, 0 to disable", NULL },
+    { "size", BLOCK_OPT_SIZE, "Virtual disk size", NULL },
     { "nocow", BLOCK_OPT_BOOL,
       "Turn off copy-on-write (valid only on btrfs)", NULL },
     { "preallocation", BLOCK_OPT_STRING,
       "Preallocation mode (allowed values: off, falloc, full)", NULL },
-    { "size", BLOCK_OPT_SIZE, "Virtual disk size", NULL },
+    { "extent_size_hint", BLOCK_OPT_SIZE,
+      "Extent size hint for the image file, 0 to disable", NULL },
     { NULL },
 };
 
@@ -197,6 +197,23 @@ bool file_truncate(BlockDriverState *bs, int64_t offset, bool exact,
     return resize_regular(s->h.fd, offset, prealloc, errp);
 }
 
+/* As QEMU says it; opt_take_enum() has other words. */
+static bool take_preallocation(json_t *options, int *mode, Error **errp)
+{
+    g_autofree char *name = opt_take_str(options, "preallocation");
+
+    for (int i = 0; name && PreallocMode_names[i]; i++) {
+        if (g_str_equal(PreallocMode_names[i], name)) {
+            *mode = i;
+            return true;
+        }
+    }
+    if (name) {
+        error_setg(errp, "invalid parameter value: %s", name);
+    }
+    return !name;
+}
+
 static bool take_create_options(json_t *options, FileCreateOptions *o,
                                 Error **errp)
 {
@@ -208,8 +225,7 @@ static bool take_create_options(json_t *options, FileCreateOptions *o,
         !opt_take_size(options, "extent_size_hint", &o->extent_size_hint,
                        errp) ||
         !opt_take_bool(options, "nocow", &o->nocow, errp) ||
-        !opt_take_enum(options, "preallocation", PreallocMode_names,
-                       &o->prealloc, errp)) {
+        !take_preallocation(options, &o->prealloc, errp)) {
         return false;
     }
     if (size > INT64_MAX - (BDRV_SECTOR_SIZE - 1)) {
@@ -253,6 +269,26 @@ static void set_extent_size_hint(int fd, const FileCreateOptions *o)
     }
 }
 
+/*
+ * Allocate the first block: on some file systems O_DIRECT shows what alignment
+ * it demands only where there is something to read.
+ */
+static bool allocate_first_block(int fd, int64_t size, Error **errp)
+{
+    static const char zeroes[4096];
+    struct iovec iov = {
+        .iov_base = (void *)zeroes,
+        .iov_len = MIN(size, (int64_t)sizeof(zeroes)),
+    };
+
+    if (size > 0 &&
+        RETRY_ON_EINTR(file_posix_ops->pwritev(fd, &iov, 1, 0)) < 0) {
+        error_setg_errno(errp, errno, "Could not clear first block");
+        return false;
+    }
+    return true;
+}
+
 static bool create_in_fd(int fd, const char *filename,
                          const FileCreateOptions *o, Error **errp)
 {
@@ -275,7 +311,8 @@ static bool create_in_fd(int fd, const char *filename,
         set_nocow(fd);
     }
     set_extent_size_hint(fd, o);
-    return resize_regular(fd, o->size, o->prealloc, errp);
+    return resize_regular(fd, o->size, o->prealloc, errp) &&
+           allocate_first_block(fd, o->size, errp);
 }
 
 bool file_create(BlockGraph *graph, const char *filename, json_t *options,
