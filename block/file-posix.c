@@ -696,6 +696,12 @@ static int host_device_probe_device(const char *filename)
            (S_ISCHR(st.st_mode) || S_ISBLK(st.st_mode)) ? 100 : 0;
 }
 
+/* There are no clusters, and nothing to be left dirty. */
+static int file_get_info(BlockDriverState *bs, BlockDriverInfo *info)
+{
+    return 0;
+}
+
 #define FILE_COMMON_FUNCTIONS                                                \
     .instance_size = sizeof(FileState),                                      \
     .create_opts = file_create_opts,                                         \
@@ -715,6 +721,7 @@ static int host_device_probe_device(const char *filename)
     .block_status = file_block_status,                                       \
     .truncate = file_truncate,                                               \
     .getlength = file_getlength,                                             \
+    .get_info = file_get_info,                                               \
     .get_allocated_file_size = file_get_allocated_file_size,                 \
     .get_specific_info = file_get_specific_info,                             \
     .supported_write_flags = BDRV_REQ_FUA | BDRV_REQ_REGISTERED_BUF,         \
