@@ -250,11 +250,18 @@ bool bdrv_take_common_options(json_t *options, BdrvCommonOptions *common,
     }
     common->flags &= ~BDRV_O_RDWR;
     common->flags |= read_only ? 0 : BDRV_O_RDWR;
-    return take_flag(options, "auto-read-only", BDRV_O_AUTO_RDONLY,
-                     &common->flags, errp) &&
-           take_flag(options, "force-share", BDRV_O_FORCE_SHARE,
-                     &common->flags, errp) &&
-           take_cache(options, &common->flags, errp) &&
+    if (!take_flag(options, "auto-read-only", BDRV_O_AUTO_RDONLY,
+                   &common->flags, errp) ||
+        !take_flag(options, "force-share", BDRV_O_FORCE_SHARE,
+                   &common->flags, errp)) {
+        return false;
+    }
+    if ((common->flags & BDRV_O_FORCE_SHARE) && !read_only) {
+        error_setg(errp, "force-share=on can only be used with read-only "
+                   "images");
+        return false;
+    }
+    return take_cache(options, &common->flags, errp) &&
            take_discard(options, &common->flags, errp) &&
            take_detect_zeroes(options, common, errp);
 }
