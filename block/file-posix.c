@@ -112,7 +112,7 @@ static int read_at_end(BlockDriverState *bs, int64_t pos, int64_t bytes,
             return length;
         }
     }
-    if (pos / BDRV_SECTOR_SIZE < length / BDRV_SECTOR_SIZE) {
+    if (pos <= QEMU_ALIGN_UP(length, BDRV_SECTOR_SIZE) - BDRV_SECTOR_SIZE) {
         return -EIO;
     }
     qemu_iovec_memset(qiov, qiov_offset, 0, bytes);
