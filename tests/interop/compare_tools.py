@@ -238,7 +238,7 @@ def run_case(case, ours, stock):
 def link_tools(bindir, folder):
     """Our tools under their names in one folder, as they are installed."""
     for tool in ('qemu-img', 'qemu-io'):
-        ours = os.path.join(bindir, tool, tool)
+        ours = os.path.join(bindir, tool)
         if not os.access(ours, os.X_OK):
             sys.exit(f'{ours} has not been built')
         os.symlink(ours, os.path.join(folder, tool))
