@@ -431,7 +431,7 @@ static bool test_submit(BlockDriverState *bs, BdrvTrackedRequest *req)
 
     qemu_mutex_lock(&d->lock);
     mode = d->submit_mode;
-    if (mode != TEST_SUBMIT_REFUSE) {
+    if (mode == TEST_SUBMIT_INLINE || mode == TEST_SUBMIT_LATER) {
         g_array_append_val(d->log, call);
         call.op = op;
         g_array_append_val(d->log, call);
@@ -441,7 +441,9 @@ static bool test_submit(BlockDriverState *bs, BdrvTrackedRequest *req)
         qemu_cond_broadcast(&d->cond);
     }
     qemu_mutex_unlock(&d->lock);
-    if (mode == TEST_SUBMIT_INLINE) {
+    if (mode == TEST_SUBMIT_WORKER) {
+        bdrv_request_to_worker(req);
+    } else if (mode == TEST_SUBMIT_INLINE) {
         bdrv_request_is_inline(req);
         complete_submitted(req);
     }

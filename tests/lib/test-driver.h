@@ -63,6 +63,7 @@ typedef enum TestSubmitMode {
     TEST_SUBMIT_INLINE,     /* all of it at once */
     TEST_SUBMIT_LATER,      /* held until test_disk_complete_held() */
     TEST_SUBMIT_REFUSE,     /* false: a worker is to do it */
+    TEST_SUBMIT_WORKER,     /* taken, then given to a worker after all */
 } TestSubmitMode;
 
 typedef struct TestDisk {
