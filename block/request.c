@@ -199,6 +199,14 @@ void bdrv_request_to_worker(BdrvTrackedRequest *req)
 
 /* ---- Mapping ---- */
 
+/* Whole units, and not too many? */
+static bool fits_units(const BdrvTrackedRequest *req, int64_t max, int64_t unit)
+{
+    return (!max || req->bytes <= max) &&
+           (unit <= 1 || ((req->map_offset % unit == 0) &&
+                          (req->bytes % unit == 0)));
+}
+
 /* Is there anything in a node's limits that only block/io.c knows about? */
 static bool fits(const BlockDriverState *bs, const BdrvTrackedRequest *req)
 {
@@ -214,13 +222,14 @@ static bool fits(const BlockDriverState *bs, const BdrvTrackedRequest *req)
     case BDRV_REQ_WRITE:
         return (!bl->max_transfer || req->bytes <= bl->max_transfer) &&
                req->qiov->niov <= bl->max_iov && !bs->detect_zeroes &&
-               !(req->flags & BDRV_REQ_FUA & ~bs->drv->supported_write_flags);
+               !(req->flags & (BDRV_REQ_FUA | BDRV_REQ_WRITE_COMPRESSED) &
+                 ~bs->drv->supported_write_flags);
     case BDRV_REQ_WRITE_ZEROES:
-        return (!bl->max_pwrite_zeroes ||
-                req->bytes <= bl->max_pwrite_zeroes) &&
+        return fits_units(req, bl->max_pwrite_zeroes,
+                          bl->pwrite_zeroes_alignment) &&
                !(req->flags & BDRV_REQ_FUA & ~bs->drv->supported_zero_flags);
     case BDRV_REQ_DISCARD:
-        return !bl->max_pdiscard || req->bytes <= bl->max_pdiscard;
+        return fits_units(req, bl->max_pdiscard, bl->pdiscard_alignment);
     case BDRV_REQ_FLUSH:
         return true;
     default:
@@ -269,7 +278,7 @@ static bool submit(BlockDriverState *bs, BdrvTrackedRequest *req)
 }
 
 /* True: it is on its way (or done); false: it needs a worker. */
-static bool try_fast(BdrvTrackedRequest *req)
+static bool map_down(BdrvTrackedRequest *req)
 {
     BlockDriverState *bs = blk_bs(req->blk);
     int ret = 0;
@@ -303,6 +312,18 @@ static bool try_fast(BdrvTrackedRequest *req)
             return false;
         }
     }
+}
+
+static bool try_fast(BdrvTrackedRequest *req)
+{
+    int flags = req->flags;
+
+    if (map_down(req)) {
+        return true;
+    }
+    /* What a lower node took away does not hold for the upper ones. */
+    req->flags = flags;
+    return false;
 }
 
 /* ---- Admission ---- */

@@ -187,6 +187,87 @@ static void test_not_taken(void)
     blk_unref(blk);
 }
 
+static void test_limits(void)
+{
+    g_auto(TestEnv) e = { 0 };
+    g_autoptr(TestDisk) d = test_disk_new("d", SIZE);
+    g_autofree uint8_t *buf = g_malloc0(4096);
+    BlkPathStats before, after;
+    BlockBackend *blk;
+    TestRequest r;
+    int i;
+
+    test_env_init(&e);
+    d->limits = (BlockLimits){
+        .request_alignment = 512, .max_transfer = 8192, .max_iov = 2,
+        .max_pdiscard = 16384, .pdiscard_alignment = 4096,
+        .max_pwrite_zeroes = 16384, .pwrite_zeroes_alignment = 4096,
+    };
+    blk = test_open(e.graph, "{'driver':'test-filter','file':" PLAIN "}");
+    blk_set_user_block_size(blk, 512);
+    goes(&e, blk, BDRV_REQ_READ, 0, 8192, 0, INLINE);
+    goes(&e, blk, BDRV_REQ_READ, 0, 8704, 0, WORKER);
+    goes(&e, blk, BDRV_REQ_WRITE, 512, 8704, 0, WORKER);
+    goes(&e, blk, BDRV_REQ_READ, 1, 512, 0, WORKER);
+    goes(&e, blk, BDRV_REQ_DISCARD, 4096, 16384, 0, INLINE);
+    goes(&e, blk, BDRV_REQ_DISCARD, 4096, 20480, 0, WORKER);
+    goes(&e, blk, BDRV_REQ_DISCARD, 512, 8192, 0, WORKER);
+    goes(&e, blk, BDRV_REQ_WRITE_ZEROES, 4096, 16384, 0, INLINE);
+    goes(&e, blk, BDRV_REQ_WRITE_ZEROES, 4096, 20480, 0, WORKER);
+    goes(&e, blk, BDRV_REQ_WRITE_ZEROES, 512, 4096, 0, WORKER);
+
+    /* Too many buffers. */
+    test_request_init(&r, e.ctx, blk, BDRV_REQ_READ, 0, 1536, NULL);
+    qemu_iovec_init(&r.qiov, 3);
+    for (i = 0; i < 3; i++) {
+        qemu_iovec_add(&r.qiov, buf + 1024 * i, 512);
+    }
+    r.req.qiov = &r.qiov;
+    before = stats(blk);
+    test_request_submit(&r);
+    g_assert_cmpint(test_request_wait(&r), ==, 0);
+    after = stats(blk);
+    assert_way(&before, &after, WORKER);
+    qemu_iovec_destroy(&r.qiov);
+    test_request_destroy(&r);
+    blk_unref(blk);
+}
+
+/* What no driver on the way down can do is not forgotten on the fast one. */
+static void test_flags(void)
+{
+    g_auto(TestEnv) e = { 0 };
+    g_autoptr(TestDisk) d = test_disk_new("d", SIZE);
+    BlockBackend *blk;
+    TestRequest r;
+    char buf[512];
+
+    test_env_init(&e);
+    blk = test_open(e.graph, "{'driver':'test-filter','file':" PLAIN "}");
+    g_assert_cmpint(test_request_run(e.ctx, blk, BDRV_REQ_WRITE, 0, 512, buf,
+                                     BDRV_REQ_WRITE_COMPRESSED), ==, -ENOTSUP);
+    blk_unref(blk);
+
+    /* A lower node does not unmap: the upper ones still may. */
+    blk = test_open(e.graph, "{'driver':'test-filter','discard':'unmap',"
+                    "'file':{'driver':'test-aio','disk':'d',"
+                    "'discard':'ignore'}}");
+    test_disk_set_submit_mode(d, TEST_SUBMIT_REFUSE);
+    test_request_init(&r, e.ctx, blk, BDRV_REQ_WRITE_ZEROES, 0, 512, NULL);
+    r.req.flags = BDRV_REQ_MAY_UNMAP;
+    test_request_submit(&r);
+    g_assert_cmpint(test_request_wait(&r), ==, 0);
+    g_assert_cmpint(r.req.flags, ==, BDRV_REQ_MAY_UNMAP);
+    g_assert_cmpint(test_disk_call(d, TEST_ZEROES, 0).flags &
+                    BDRV_REQ_MAY_UNMAP, ==, 0);
+    test_request_destroy(&r);
+    test_disk_clear_log(d);
+    g_assert_cmpint(test_request_run(e.ctx, blk, BDRV_REQ_DISCARD, 0, 512,
+                                     NULL, 0), ==, 0);
+    g_assert_cmpint(test_disk_count(d, TEST_DISCARD), ==, 0);
+    blk_unref(blk);
+}
+
 static void test_errors(void)
 {
     g_auto(TestEnv) e = { 0 };
@@ -456,6 +537,8 @@ int main(int argc, char **argv)
     T("fast-path-maps-offset", test_mapped_offset);
     T("fast-path-as-driver-answers", test_submit_modes);
     T("fast-path-not-taken", test_not_taken);
+    T("fast-path-not-taken-beyond-limits", test_limits);
+    T("flags-are-honoured", test_flags);
     T("errors", test_errors);
     T("reused-and-freed-in-callback", test_reuse);
     T("called-back-at-home", test_several_homes);
