@@ -221,12 +221,12 @@ int bdrv_is_allocated_above(BlockDriverState *top, BlockDriverState *base,
         if (ret < 0) {
             return ret;
         }
-        if (ret) {
-            *pnum = n;
-            return 1;
+        if (n == 0 && bs != top) {
+            return 1;       /* it ends above here: zeroes, of its making */
         }
-        if (n > 0) {
-            *pnum = MIN(*pnum, n);
+        *pnum = n;
+        if (ret || n == 0) {
+            return ret;
         }
     }
     return 0;
