@@ -177,7 +177,7 @@ static int fault_locked(TestDisk *d, TestOp op)
 }
 
 /* Signals for others cut it short, which does not matter. */
-static void be_slow_locked(TestDisk *d)
+static void be_slow_locked(TestDisk *d) REQUIRES(d->lock)
 {
     if (d->latency_ns) {
         qemu_cond_timedwait(&d->cond, &d->lock, d->latency_ns);

@@ -366,7 +366,7 @@ static bool is_closed(BlockBackend *blk)
 static void test_nested(void)
 {
     g_auto(TestEnv) e = { 0 };
-    g_autoptr(TestDisk) d = test_disk_new("d", 64 * KiB);
+    g_autoptr(TestDisk) d G_GNUC_UNUSED = test_disk_new("d", 64 * KiB);
     BlockBackend *blk;
     BlockDriverState *top, *bottom;
 
@@ -390,7 +390,7 @@ static void test_nested(void)
 static void test_attach_detach(void)
 {
     g_auto(TestEnv) e = { 0 };
-    g_autoptr(TestDisk) d = test_disk_new("d", 64 * KiB);
+    g_autoptr(TestDisk) d G_GNUC_UNUSED = test_disk_new("d", 64 * KiB);
     BlockBackend *blk, *other;
     BlockDriverState *bottom;
     TestRequest r;
@@ -429,7 +429,7 @@ static void test_attach_detach(void)
 static void test_attach_refused(void)
 {
     g_auto(TestEnv) e = { 0 };
-    g_autoptr(TestDisk) d = test_disk_new("d", 64 * KiB);
+    g_autoptr(TestDisk) d G_GNUC_UNUSED = test_disk_new("d", 64 * KiB);
     BlockBackend *blk, *other;
     Error *err = NULL;
 

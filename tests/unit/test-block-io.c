@@ -147,7 +147,7 @@ static void test_range(void)
         { INT64_MAX - 511, 512, -EIO },
     };
     g_auto(TestEnv) e = { 0 };
-    g_autoptr(TestDisk) d = test_disk_new("d", SIZE);
+    g_autoptr(TestDisk) d G_GNUC_UNUSED = test_disk_new("d", SIZE);
     BlockBackend *blk;
     size_t i;
 
@@ -239,7 +239,7 @@ static void test_odd_length(void)
 static void test_read_only(void)
 {
     g_auto(TestEnv) e = { 0 };
-    g_autoptr(TestDisk) d = test_disk_new("d", SIZE);
+    g_autoptr(TestDisk) d G_GNUC_UNUSED = test_disk_new("d", SIZE);
     BlockBackend *blk, *reader;
     uint8_t buf[512] = { 0 };
 
@@ -339,6 +339,9 @@ static bool is_stable(TestEnv *e, TestDisk *d, BlockBackend *blk, WriteFn *fn,
     return flushes;
 }
 
+#define SHIFTED "{'driver':'test-format','offset':512," \
+                "'file':{'driver':'test-aio','disk':'d'}}"
+
 static void check_fua(const char *options, int align, bool can_zero)
 {
     g_auto(TestEnv) e = { 0 };
@@ -373,8 +376,7 @@ static void test_fua(void)
         "{'driver':'test-filter','file':{'driver':'test','disk':'d'}}",
         "{'driver':'test-filter','file':{'driver':'test-fua','disk':'d'}}",
         "{'driver':'test-filter','file':{'driver':'test-aio','disk':'d'}}",
-        "{'driver':'test-format','offset':512,"
-        "'file':{'driver':'test-aio','disk':'d'}}",
+        SHIFTED,
     };
     size_t i;
 

@@ -206,7 +206,7 @@ static void test_flags(void)
     const int mask = BDRV_O_RDWR | BDRV_O_NOCACHE | BDRV_O_NO_FLUSH |
                      BDRV_O_UNMAP;
     g_auto(TestEnv) e = { 0 };
-    g_autoptr(TestDisk) d = test_disk_new("d", 64 * KiB);
+    g_autoptr(TestDisk) d G_GNUC_UNUSED = test_disk_new("d", 64 * KiB);
     size_t i;
 
     test_env_init(&e);
@@ -249,7 +249,7 @@ static void test_auto_read_only(void)
 static void test_options_kept(void)
 {
     g_auto(TestEnv) e = { 0 };
-    g_autoptr(TestDisk) d = test_disk_new("d", 64 * KiB);
+    g_autoptr(TestDisk) d G_GNUC_UNUSED = test_disk_new("d", 64 * KiB);
     json_t *options = test_options("{'driver':'test','disk':'d'}");
     BlockDriverState *bs;
     json_t *shown;
@@ -272,7 +272,7 @@ static void test_options_kept(void)
 static void test_options_not_shared(void)
 {
     g_auto(TestEnv) e = { 0 };
-    g_autoptr(TestDisk) d = test_disk_new("d", 64 * KiB);
+    g_autoptr(TestDisk) d G_GNUC_UNUSED = test_disk_new("d", 64 * KiB);
     json_t *options = test_options("{'driver':'test-filter',"
                                    "'cache':{'direct':true},'file':"
                                    "{'driver':'test-filter',"

@@ -62,7 +62,7 @@ static void test_two_users(void)
 static void test_message(void)
 {
     g_auto(TestEnv) e = { 0 };
-    g_autoptr(TestDisk) d = test_disk_new("d", 64 * KiB);
+    g_autoptr(TestDisk) d G_GNUC_UNUSED = test_disk_new("d", 64 * KiB);
     g_autoptr(Error) err = NULL;
     BlockBackend *a, *b;
 
@@ -170,7 +170,7 @@ static void test_diamond(void)
 static void test_read_only_node(void)
 {
     g_auto(TestEnv) e = { 0 };
-    g_autoptr(TestDisk) d = test_disk_new("d", 64 * KiB);
+    g_autoptr(TestDisk) d G_GNUC_UNUSED = test_disk_new("d", 64 * KiB);
     g_autoptr(Error) err = NULL;
     BlockBackend *blk, *writer;
 

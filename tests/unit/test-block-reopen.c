@@ -193,7 +193,7 @@ static void test_refused(void)
 static void test_requests_wait(void)
 {
     g_auto(TestEnv) e = { 0 };
-    g_autoptr(TestDisk) d = test_disk_new("d", 64 * KiB);
+    g_autoptr(TestDisk) d G_GNUC_UNUSED = test_disk_new("d", 64 * KiB);
     TestRequest r[16];
     BlockBackend *blk;
     char buf[512];

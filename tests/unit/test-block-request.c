@@ -62,7 +62,7 @@ static const char *const plain_graphs[] = {
 static void test_taken(void)
 {
     g_auto(TestEnv) e = { 0 };
-    g_autoptr(TestDisk) d = test_disk_new("d", SIZE);
+    g_autoptr(TestDisk) d G_GNUC_UNUSED = test_disk_new("d", SIZE);
     BlockBackend *blk;
     size_t i;
 
@@ -145,7 +145,7 @@ static void test_submit_modes(void)
 static void test_not_taken(void)
 {
     g_auto(TestEnv) e = { 0 };
-    g_autoptr(TestDisk) d = test_disk_new("d", SIZE);
+    g_autoptr(TestDisk) d G_GNUC_UNUSED = test_disk_new("d", SIZE);
     BlockBackend *blk;
 
     test_env_init(&e);

@@ -78,7 +78,7 @@ static void assert_allocated(BlockDriverState *top, BlockDriverState *base,
 static void test_one_layer(void)
 {
     g_auto(TestEnv) e = { 0 };
-    g_autoptr(TestDisk) d = draw("d", "DD00.D..D");
+    g_autoptr(TestDisk) d G_GNUC_UNUSED = draw("d", "DD00.D..D");
     BlockBackend *blk;
 
     test_env_init(&e);
