@@ -182,11 +182,50 @@ static int raw_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes,
                        flags);
 }
 
+/*
+ * How images of other formats begin.  Programs that have those formats, later
+ * versions of this one among them, would obey such a header when they probe.
+ */
+static const struct {
+    unsigned offset;
+    const char *magic;
+    unsigned size;
+} raw_foreign_magics[] = {
+    { 0, "QFI\xfb", 4 },                    /* qcow, qcow2 */
+    { 0, "QED\0", 4 },
+    { 0, "KDMV", 4 },                       /* vmdk */
+    { 0, "COWD", 4 },
+    { 0, "# Disk DescriptorFile", 21 },
+    { 0, "vhdxfile", 8 },
+    { 0, "conectix", 8 },                   /* vpc */
+    { 0, "WithoutFreeSpace", 16 },          /* parallels */
+    { 0, "WithouFreSpacExt", 16 },
+    { 0, "LUKS\xba\xbe", 6 },
+    { 0, "Bochs Virtual HD Image", 22 },
+    { 0, "#!/bin/sh\n#V2.0 Format", 22 },   /* cloop */
+    { 0x40, "\x7f\x10\xda\xbe", 4 },        /* vdi */
+};
+
+static bool raw_has_foreign_magic(const uint8_t *buf)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(raw_foreign_magics); i++) {
+        if (!memcmp(buf + raw_foreign_magics[i].offset,
+                    raw_foreign_magics[i].magic,
+                    raw_foreign_magics[i].size)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Would probing an image that begins with @buf still say that it is raw? */
 static bool raw_stays_raw(BlockDriverState *bs, const uint8_t *buf)
 {
     BlockDriver *const *drv;
 
+    if (raw_has_foreign_magic(buf)) {
+        return false;
+    }
     for (drv = bdrv_all_drivers(); *drv; drv++) {
         if (*drv != bs->drv && (*drv)->probe &&
             (*drv)->probe(buf, BLOCK_PROBE_BUF_SIZE, "") > 1) {

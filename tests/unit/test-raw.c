@@ -218,6 +218,11 @@ static void test_probed(void)
                        &error_abort);
     g_assert_true(blk_bs(blk)->drv == raw);
     g_assert_true(blk_bs(blk)->probed);
+    /* Whether or not this program knows the format. */
+    memcpy(buf, QCOW2_MAGIC, 8);
+    g_assert_cmpint(blk_pwrite(blk, 0, 512, buf, 0), ==, -EPERM);
+    memcpy(buf, "OURFORMT", 8);
+    g_assert_cmpint(blk_pwrite(blk, 0, 512, buf, 0), ==, 0);
     if (!some_format_claims(QCOW2_MAGIC)) {
         victim->probe = probe_magic;
     }
@@ -225,8 +230,8 @@ static void test_probed(void)
     g_assert_cmpint(blk_pwrite(blk, 0, 65536, buf, 0), ==, -EPERM);
     g_assert_cmpint(blk_pwrite(blk, 0, 512, buf, 0), ==, -EPERM);
     /* Piece by piece, too. */
-    g_assert_cmpint(blk_pwrite(blk, 0, 4, buf, 0), ==, 0);
-    g_assert_cmpint(blk_pwrite(blk, 4, 4, buf + 4, 0), ==, -EPERM);
+    g_assert_cmpint(blk_pwrite(blk, 0, 2, buf, 0), ==, 0);
+    g_assert_cmpint(blk_pwrite(blk, 2, 2, buf + 2, 0), ==, -EPERM);
     g_assert_cmpint(blk_pwrite(blk, 512, 512, buf, 0), ==, 0);
     memset(buf, 0x51, 65536);
     g_assert_cmpint(blk_pwrite(blk, 0, 65536, buf, 0), ==, 0);
