@@ -239,7 +239,7 @@ def link_tools(bindir, folder):
     """Our tools under their names in one folder, as they are installed."""
     for tool in ('qemu-img', 'qemu-io'):
         ours = os.path.join(bindir, tool)
-        if not os.access(ours, os.X_OK):
+        if not (os.path.isfile(ours) and os.access(ours, os.X_OK)):
             sys.exit(f'{ours} has not been built')
         os.symlink(ours, os.path.join(folder, tool))
 
