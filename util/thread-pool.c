@@ -28,6 +28,7 @@
  */
 #include "qemu/osdep.h"
 #include "qemu/atomic.h"
+#include "qemu/cutils.h"
 #include "qemu/error.h"
 #include "block/lock-order.h"
 #include "thread-pool-internal.h"
@@ -71,10 +72,26 @@ static __thread ThreadPoolWorker *current_worker;
 
 static void *worker_main(void *opaque);
 
+/*
+ * What nobody has set otherwise.  The environment can set it for a whole
+ * process: the suite also runs with a limit of one, where whoever waits for
+ * what is queued behind him hangs.
+ */
+static int default_max(void)
+{
+    const char *text = g_getenv("THREADBLOCK_POOL_MAX");
+    int max;
+
+    if (text && qemu_strtoi(text, NULL, 10, &max) == 0 && max > 0) {
+        return max;
+    }
+    return DEFAULT_MAX_THREADS;
+}
+
 static void set_limits_locked(ThreadPool *pool, int min, int max)
     REQUIRES(pool_class)
 {
-    pool->max = max > 0 ? max : DEFAULT_MAX_THREADS;
+    pool->max = max > 0 ? max : default_max();
     pool->min = CLAMP(min, 0, pool->max);
 }
 

@@ -50,7 +50,8 @@ struct ThreadPoolItem {
 
 /*
  * A pool that keeps @min threads and grows to @max as work backs up (at least
- * 1; @max 0: the default, 64).  No thread is created before there is work.
+ * 1; @max 0: the default, $THREADBLOCK_POOL_MAX or 64).  No thread is created
+ * before there is work.
  */
 ThreadPool *thread_pool_new(int min, int max);
 /* Any thread but a worker: wait until every item has run, then free. */

@@ -11,6 +11,8 @@ void test_env_init(TestEnv *e)
 {
     e->graph = block_graph_new();
     e->io = iothread_new("test-io", &error_abort);
+    /* Tests hold several requests in the driver at once, a thread each. */
+    aio_context_set_pool_limits(iothread_get_aio_context(e->io), 0, 64);
     e->ctx = iothread_get_aio_context(e->io);
 }
 
