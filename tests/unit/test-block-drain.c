@@ -43,7 +43,7 @@ static void test_hammered(void)
     for (i = 0; i < ARRAY_SIZE(threads); i++) {
         threads[i] = test_thread_start(hammer_main, &h);
     }
-    for (i = 0; i < 2000; i++) {
+    for (i = 0; i < 1000; i++) {
         int before;
 
         while (test_disk_count(d, TEST_READ) == 0) {
@@ -96,7 +96,7 @@ static void test_gate(void)
     for (i = 0; i < ARRAY_SIZE(threads); i++) {
         threads[i] = test_thread_start(gate_main, &h);
     }
-    for (i = 0; i < 3000; i++) {
+    for (i = 0; i < 1000; i++) {
         blk_drain_begin(h.blk);
         g_assert_cmpint(qatomic_read(&h.inside), ==, 0);
         blk_drain_end(h.blk);
