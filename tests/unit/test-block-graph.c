@@ -201,6 +201,13 @@ static void test_resize_refused(void)
     g_assert_false(blk_truncate(blk, 1 * MiB, false, PREALLOC_MODE_OFF, 0,
                                 NULL));
     g_assert_cmpint(blk_getlength(blk), ==, 64 * KiB);
+    /* The new length cannot be had: that is no success. */
+    test_disk_fail(d, 1u << TEST_GETLENGTH, 1, EIO);
+    g_assert_false(blk_truncate(blk, 128 * KiB, false, PREALLOC_MODE_OFF, 0,
+                                &err));
+    g_assert_cmpstr(error_get_pretty(err), ==, "Could not refresh total "
+                    "sector count: Input/output error");
+    error_free(err);
     blk_unref(blk);
 }
 
