@@ -405,18 +405,35 @@ void blk_aio_submit(BlockBackend *blk, BdrvTrackedRequest *req)
     req->bs = NULL;
     req->unpin = NULL;
     req->tracked_bs = NULL;
+    req->cancel_requested = false;
     req->ret = 0;
     enter_gate(req);
 }
 
 /* ---- Parked requests ---- */
 
+/* Cancelled after it was resumed, and before it got here. */
+static void finish_resumed(BdrvTrackedRequest *req)
+{
+    bool is_inside = req->tracked_bs;
+
+    req->ret = -ECANCELED;
+    release(req);
+    if (is_inside) {
+        finish(req);
+    } else {
+        finish_uncounted(req);
+    }
+}
+
 static void resume_work(AioWork *work)
 {
     BdrvTrackedRequest *req = container_of(work, BdrvTrackedRequest,
                                            completion);
 
-    if (req->tracked_bs) {
+    if (req->cancel_requested) {
+        finish_resumed(req);
+    } else if (req->tracked_bs) {
         to_worker(req);                 /* a conflict has ended */
     } else {
         enter_gate(req);                /* the gate has opened */
@@ -445,6 +462,8 @@ static void cancel_parked(BdrvTrackedRequest *req)
         complete_cancelled(req, finish_uncounted_work);
     } else if (req->bs && bdrv_tracked_cancel(req)) {
         complete_cancelled(req, finish_work);
+    } else {
+        req->cancel_requested = true;       /* for resume_work() to see */
     }
 }
 

@@ -100,6 +100,8 @@ struct BdrvTrackedRequest {
     BdrvRequestPath path;
     BlockBackend *blk;
     AioContext *ctx;                /* home: where cb runs */
+    bool cancel_requested;          /* home: while it was parked, or on its
+                                     * way from there */
 
     /* Where mapping has got to: this node, at this offset, is to serve it. */
     BlockDriverState *bs;

@@ -453,6 +453,82 @@ static void test_cancel_queued_tracked(void)
     blk_unref(blk);
 }
 
+/* Cancelled when it is on its way again, but not there yet. */
+typedef struct Late {
+    TestRequest r;
+    QemuEvent entered, opened;
+} Late;
+
+static void cancel_late(void *opaque)
+{
+    Late *l = opaque;
+
+    qemu_event_set(&l->entered);
+    g_assert_true(qemu_event_timedwait(&l->opened, TEST_TIMEOUT_NS));
+    blk_aio_cancel(&l->r.req);
+}
+
+static void cancel_resumed(bool conflict)
+{
+    g_auto(TestEnv) e = { 0 };
+    g_autoptr(TestDisk) d = test_disk_new("d", SIZE);
+    TestRequest first;
+    BlockBackend *blk;
+    IOThread *other;
+    char buf[512] = { 0 };
+    Late l;
+
+    test_env_init(&e);
+    other = iothread_new("other", &error_abort);
+    d->limits.request_alignment = 4096;
+    blk = test_open(e.graph, "{'driver':'test','disk':'d'}");
+    qemu_event_init(&l.entered, false);
+    qemu_event_init(&l.opened, false);
+    test_request_init(&l.r, e.ctx, blk, BDRV_REQ_WRITE, 0, 512, buf);
+    test_request_init(&first, iothread_get_aio_context(other), blk,
+                      BDRV_REQ_WRITE, 512, 512, buf);
+    if (conflict) {
+        test_disk_hold(d, TEST_IO);
+        test_request_submit(&first);
+        test_disk_wait_held(d, 1);
+    } else {
+        blk_drain_begin(blk);
+    }
+    test_request_submit(&l.r);
+    g_assert_cmpint(l.r.req.state, ==, BDRV_REQ_STATE_PARKED);
+    aio_bh_schedule_oneshot(e.ctx, cancel_late, &l);
+    g_assert_true(qemu_event_timedwait(&l.entered, TEST_TIMEOUT_NS));
+    if (conflict) {
+        test_disk_hold(d, 0);
+        g_assert_cmpint(test_request_wait(&first), ==, 0);
+    } else {
+        blk_drain_end(blk);
+    }
+    qemu_event_set(&l.opened);
+    g_assert_cmpint(test_request_wait(&l.r), ==, -ECANCELED);
+    g_assert_cmpint(test_disk_count(d, TEST_WRITE), ==, conflict);
+    /* Nothing is held up by it, and the gate can still be closed. */
+    g_assert_cmpint(test_request_run(e.ctx, blk, BDRV_REQ_WRITE, 0, 512, buf,
+                                     0), ==, 0);
+    blk_drain(blk);
+    test_request_destroy(&first);
+    test_request_destroy(&l.r);
+    qemu_event_destroy(&l.entered);
+    qemu_event_destroy(&l.opened);
+    blk_unref(blk);
+    iothread_free(other);
+}
+
+static void test_cancel_after_gate(void)
+{
+    cancel_resumed(false);
+}
+
+static void test_cancel_after_conflict(void)
+{
+    cancel_resumed(true);
+}
+
 static void complete_main(void *opaque)
 {
     test_disk_complete_held(opaque);
@@ -544,6 +620,8 @@ int main(int argc, char **argv)
     T("called-back-at-home", test_several_homes);
     T("cancel-queued", test_cancel_queued);
     T("cancel-queued-lets-waiting-go", test_cancel_queued_tracked);
+    T("cancel-after-gate-opened", test_cancel_after_gate);
+    T("cancel-after-conflict-ended", test_cancel_after_conflict);
     T("cancel-submitted", test_cancel_submitted);
     T("cancel-races-with-completion", test_cancel_racing);
     return g_test_run();
