@@ -125,13 +125,32 @@ static void release(BdrvTrackedRequest *req)
     }
 }
 
+/*
+ * Send @req home.  As soon as it is there, everything may be over, the home
+ * included: from another thread, hold on to the context until the call is done
+ * with it.
+ */
+static void send_home(BdrvTrackedRequest *req, void (*fn)(AioWork *work))
+{
+    AioContext *ctx = req->ctx;
+    bool from_afar = aio_context_current() != ctx;
+
+    if (from_afar) {
+        aio_context_ref(ctx);
+    }
+    req->completion.fn = fn;
+    aio_schedule(ctx, &req->completion);
+    if (from_afar) {
+        aio_context_unref(ctx);
+    }
+}
+
 void bdrv_request_complete(BdrvTrackedRequest *req, int ret)
 {
     req->ret = ret;
     release(req);
     set_state(req, BDRV_REQ_STATE_COMPLETED);
-    req->completion.fn = finish_work;
-    aio_schedule(req->ctx, &req->completion);
+    send_home(req, finish_work);
 }
 
 void bdrv_request_is_inline(BdrvTrackedRequest *req)
@@ -443,8 +462,7 @@ static void resume_work(AioWork *work)
 /* Any thread; locks of rank gate and reqs may be held. */
 void bdrv_request_resume(BdrvTrackedRequest *req)
 {
-    req->completion.fn = resume_work;
-    aio_schedule(req->ctx, &req->completion);
+    send_home(req, resume_work);
 }
 
 static void complete_cancelled(BdrvTrackedRequest *req,
@@ -452,8 +470,7 @@ static void complete_cancelled(BdrvTrackedRequest *req,
 {
     req->ret = -ECANCELED;
     set_state(req, BDRV_REQ_STATE_COMPLETED);
-    req->completion.fn = fn;
-    aio_schedule(req->ctx, &req->completion);
+    send_home(req, fn);
 }
 
 static void cancel_parked(BdrvTrackedRequest *req)

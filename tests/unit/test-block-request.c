@@ -388,6 +388,42 @@ static void test_several_homes(void)
     iothread_free(other);
 }
 
+/*
+ * A worker of one home resumes a request of another one, which may be gone
+ * before the worker has finished telling it.
+ */
+static void test_home_goes(void)
+{
+    g_auto(TestEnv) e = { 0 };
+    g_autoptr(TestDisk) d = test_disk_new("d", SIZE);
+    BlockBackend *blk;
+    char buf[512] = { 0 };
+    int i;
+
+    test_env_init(&e);
+    d->limits.request_alignment = 4096;
+    blk = test_open(e.graph, "{'driver':'test','disk':'d'}");
+    for (i = 0; i < 100; i++) {
+        IOThread *other = iothread_new("other", &error_abort);
+        TestRequest first, second;
+
+        test_disk_hold(d, TEST_IO);
+        test_request_init(&first, e.ctx, blk, BDRV_REQ_WRITE, 0, 512, buf);
+        test_request_init(&second, iothread_get_aio_context(other), blk,
+                          BDRV_REQ_WRITE, 512, 512, buf);
+        test_request_submit(&first);
+        test_disk_wait_held(d, 1);
+        test_request_submit(&second);
+        test_disk_hold(d, 0);
+        g_assert_cmpint(test_request_wait(&second), ==, 0);
+        iothread_free(other);
+        g_assert_cmpint(test_request_wait(&first), ==, 0);
+        test_request_destroy(&first);
+        test_request_destroy(&second);
+    }
+    blk_unref(blk);
+}
+
 /* ---- Cancelling ---- */
 
 static void test_cancel_queued(void)
@@ -618,6 +654,7 @@ int main(int argc, char **argv)
     T("errors", test_errors);
     T("reused-and-freed-in-callback", test_reuse);
     T("called-back-at-home", test_several_homes);
+    T("home-goes-at-once", test_home_goes);
     T("cancel-queued", test_cancel_queued);
     T("cancel-queued-lets-waiting-go", test_cancel_queued_tracked);
     T("cancel-after-gate-opened", test_cancel_after_gate);
