@@ -37,7 +37,9 @@ void blk_gate_init(BlockBackend *blk)
 
 void blk_gate_destroy(BlockBackend *blk)
 {
+    /* A user waits for its callbacks before it lets go of the backend. */
     assert(qatomic_read(&blk->gate_state) == 0);
+    assert(list_is_empty(&blk->parked));
     qemu_cond_destroy(&blk->gate_cond);
     gate_destroy(&blk->gate);
 }

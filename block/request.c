@@ -362,6 +362,15 @@ static int effective_flags(BlockBackend *blk, const BdrvTrackedRequest *req)
     return req->flags;
 }
 
+/* Once a request, however often and wherever it parks. */
+static void count_parked(BdrvTrackedRequest *req)
+{
+    if (!req->was_parked) {
+        req->was_parked = true;
+        qatomic_count(&my_stats(req->blk)->parked, 1);
+    }
+}
+
 static void admit_tracked(BlockDriverState *bs, BdrvTrackedRequest *req)
 {
     int admitted;
@@ -372,6 +381,8 @@ static void admit_tracked(BlockDriverState *bs, BdrvTrackedRequest *req)
         to_worker(req);
     } else if (admitted < 0) {
         complete_inline(req, admitted);
+    } else {
+        count_parked(req);
     }
 }
 
@@ -405,7 +416,7 @@ static void enter_gate(BdrvTrackedRequest *req)
 
     while (unlikely(!blk_gate_try_enter(blk))) {
         if (blk_gate_park(blk, req)) {
-            qatomic_count(&my_stats(blk)->parked, 1);
+            count_parked(req);
             return;
         }
     }
@@ -424,6 +435,7 @@ void blk_aio_submit(BlockBackend *blk, BdrvTrackedRequest *req)
     req->bs = NULL;
     req->unpin = NULL;
     req->tracked_bs = NULL;
+    req->was_parked = false;
     req->cancel_requested = false;
     req->ret = 0;
     enter_gate(req);

@@ -44,6 +44,8 @@ BlockBackend *blk_new_open(BlockGraph *graph, const char *filename,
                            const char *reference, json_t *options, int flags,
                            Error **errp);
 void blk_ref(BlockBackend *blk);
+/* The last reference: waits for requests that are inside.  None may be parked
+ * or about to be submitted: its user has had all its callbacks. */
 void blk_unref(BlockBackend *blk);
 /* Attach @bs (a reference is taken); false if permissions conflict. */
 bool blk_insert_bs(BlockBackend *blk, BlockDriverState *bs, Error **errp);

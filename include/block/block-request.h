@@ -100,6 +100,7 @@ struct BdrvTrackedRequest {
     BdrvRequestPath path;
     BlockBackend *blk;
     AioContext *ctx;                /* home: where cb runs */
+    bool was_parked;                /* home: and counted */
     bool cancel_requested;          /* home: while it was parked, or on its
                                      * way from there */
 

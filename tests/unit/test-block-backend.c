@@ -172,6 +172,52 @@ static void test_open_errors(void)
     json_decref(options);
 }
 
+/* Parked behind a gate, twice, and on a conflict: once. */
+static void test_parked_once(void)
+{
+    g_auto(TestEnv) e = { 0 };
+    g_autoptr(TestDisk) d = test_disk_new("d", 64 * KiB);
+    TestRequest first, second;
+    BlkPathStats s;
+    BlockBackend *blk;
+    char buf[512] = { 0 };
+
+    test_env_init(&e);
+    d->limits.request_alignment = 4096;
+    blk = test_open(e.graph, "{'driver':'test','disk':'d'}");
+    test_request_init(&first, e.ctx, blk, BDRV_REQ_WRITE, 0, 512, buf);
+    test_request_init(&second, e.ctx, blk, BDRV_REQ_WRITE, 512, 512, buf);
+    blk_drain_begin(blk);
+    test_request_submit(&first);
+    test_request_submit(&second);
+    test_disk_hold(d, TEST_IO);
+    blk_drain_end(blk);
+    test_disk_wait_held(d, 1);
+    test_disk_hold(d, 0);
+    g_assert_cmpint(test_request_wait(&first), ==, 0);
+    g_assert_cmpint(test_request_wait(&second), ==, 0);
+    blk_get_path_stats(blk, &s);
+    g_assert_cmpint(s.parked, ==, 2);
+    g_assert_cmpint(s.worker, ==, 2);
+
+    /* A conflict alone counts, too. */
+    test_request_destroy(&first);
+    test_request_destroy(&second);
+    test_request_init(&first, e.ctx, blk, BDRV_REQ_WRITE, 0, 512, buf);
+    test_request_init(&second, e.ctx, blk, BDRV_REQ_WRITE, 512, 512, buf);
+    test_disk_hold(d, TEST_IO);
+    test_request_submit(&first);
+    test_request_submit(&second);
+    test_disk_hold(d, 0);
+    g_assert_cmpint(test_request_wait(&first), ==, 0);
+    g_assert_cmpint(test_request_wait(&second), ==, 0);
+    blk_get_path_stats(blk, &s);
+    g_assert_cmpint(s.parked, ==, 3);
+    test_request_destroy(&first);
+    test_request_destroy(&second);
+    blk_unref(blk);
+}
+
 /* ---- Settings while requests run ---- */
 
 typedef struct Load {
@@ -228,6 +274,7 @@ int main(int argc, char **argv)
     T("limits", test_limits);
     T("disk-comes-and-goes", test_change_medium);
     T("counters", test_counters);
+    T("parked-counts-once", test_parked_once);
     T("open-errors", test_open_errors);
     T("settings-under-load", test_settings_under_load);
     return g_test_run();
