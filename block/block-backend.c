@@ -185,7 +185,7 @@ int64_t blk_getlength(BlockBackend *blk)
 
 bool blk_is_writable(BlockBackend *blk)
 {
-    return blk->root && (blk->root->perm & BLK_PERM_WRITE);
+    return blk->root && (qatomic_read(&blk->root->perm) & BLK_PERM_WRITE);
 }
 
 uint32_t blk_get_request_alignment(BlockBackend *blk)
@@ -253,7 +253,7 @@ int blk_check_request(BlockBackend *blk, BdrvRequestType type, int64_t offset,
         return 0;
     }
     if (type != BDRV_REQ_READ &&
-        (bs->read_only || !(blk->root->perm & BLK_PERM_WRITE))) {
+        (bs->read_only || !blk_is_writable(blk))) {
         return -EPERM;
     }
     if (offset < 0 || bytes < 0) {

@@ -368,8 +368,8 @@ int bdrv_do_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes,
 
 static bool child_is_written(const BdrvChild *c)
 {
-    return c->perm & (BLK_PERM_WRITE | BLK_PERM_WRITE_UNCHANGED |
-                      BLK_PERM_RESIZE);
+    return qatomic_read(&c->perm) & (BLK_PERM_WRITE | BLK_PERM_RESIZE |
+                                     BLK_PERM_WRITE_UNCHANGED);
 }
 
 /* For a blkdebug that stands in for the file of @bs. */

@@ -144,7 +144,7 @@ static void set_edge(PermUpdate *u, BdrvChild *c, uint64_t perm,
     OldEdge old = { c, c->perm, c->shared_perm };
 
     g_array_append_val(u->edges, old);
-    c->perm = perm;
+    qatomic_set(&c->perm, perm);        /* requests look at it */
     c->shared_perm = shared;
 }
 
@@ -230,7 +230,7 @@ static void roll_back(PermUpdate *u)
     for (i = u->edges->len; i-- > 0; ) {
         OldEdge *old = &g_array_index(u->edges, OldEdge, i);
 
-        old->child->perm = old->perm;
+        qatomic_set(&old->child->perm, old->perm);
         old->child->shared_perm = old->shared_perm;
     }
     for (i = 0; i < u->checked->len; i++) {

@@ -45,8 +45,8 @@ struct BdrvChild {
     int role;
     BlockDriverState *parent_bs;   /* one of these two */
     BlockBackend *parent_blk;
-    uint64_t perm;
-    uint64_t shared_perm;
+    uint64_t perm;                /* atomic: changes while requests run */
+    uint64_t shared_perm;         /* control thread */
     ListNode child_node;           /* parent_bs->children */
     ListNode parent_node;          /* bs->parents */
 };

@@ -5,6 +5,7 @@
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
 #include "qemu/osdep.h"
+#include "qemu/atomic.h"
 #include "test-driver.h"
 
 #define READ   BLK_PERM_CONSISTENT_READ
@@ -212,6 +213,54 @@ static void test_unaligned_length(void)
     blk_unref(blk);
 }
 
+/* ---- While requests run ---- */
+
+typedef struct Load {
+    BlockBackend *blk;
+    bool stop;                  /* atomic */
+} Load;
+
+static void load_main(void *opaque)
+{
+    Load *l = opaque;
+    char buf[512] = { 0 };
+
+    while (!qatomic_read(&l->stop)) {
+        g_assert_cmpint(blk_pwrite(l->blk, 0, 512, buf, 0), ==, 0);
+        g_assert_cmpint(blk_flush(l->blk), ==, 0);
+    }
+}
+
+/* Users come and go beside one who works: nothing of that touches him. */
+static void test_under_load(void)
+{
+    g_auto(TestEnv) e = { 0 };
+    g_autoptr(TestDisk) d = test_disk_new("d", 64 * KiB);
+    Load l = { 0 };
+    TestThread *t;
+    int i;
+
+    test_env_init(&e);
+    l.blk = test_open(e.graph, "{'driver':'test-filter','file':"
+                      "{'driver':'test','disk':'d'}}");
+    t = test_thread_start(load_main, &l);
+    for (i = 0; i < 300; i++) {
+        BlockBackend *other = blk_new(e.graph, i % 2 ? READ | WRITE : READ,
+                                      i % 5 ? ALL : READ);
+
+        g_assert_cmpint(blk_insert_bs(other, blk_bs(l.blk), NULL), ==,
+                        i % 5 != 0);
+        g_assert_true(blk_set_perm(l.blk, READ | WRITE | (i % 3 ? RESIZE : 0),
+                                   ALL, &error_abort));
+        blk_unref(other);
+    }
+    qatomic_set(&l.stop, true);
+    test_thread_join(t);
+    g_assert_cmpint(test_disk_count(d, TEST_WRITE), <=,
+                    test_disk_count(d, TEST_FLUSH) + 1);
+    blk_unref(l.blk);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -224,5 +273,6 @@ int main(int argc, char **argv)
     T("file-twice", test_diamond);
     T("read-only-node", test_read_only_node);
     T("unaligned-length-needs-resize", test_unaligned_length);
+    T("change-under-load", test_under_load);
     return g_test_run();
 }
