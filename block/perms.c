@@ -7,8 +7,9 @@
  * file driver turns the sums into locks on the host, which exclude other
  * processes in the same way.
  *
- * An update computes the new edges top down, checking each node against its
- * other parents and its driver; if one refuses, everything is put back.
+ * An update computes the new edges top down, parents before children where
+ * there are several ways to a node, checking each node against its other
+ * parents and its driver; if one refuses, everything is put back.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
@@ -201,11 +202,39 @@ static bool update_node(PermUpdate *u, BlockDriverState *bs, Error **errp)
             nshared = BLK_PERM_ALL;
         }
         set_edge(u, c, nperm, nshared);
-        if (!update_node(u, c->bs, errp)) {
-            return false;
-        }
     }
     return true;
+}
+
+/* @bs and all below it, each after its children. */
+static void collect(GPtrArray *order, GHashTable *seen, BlockDriverState *bs)
+{
+    BdrvChild *c;
+
+    if (!g_hash_table_add(seen, bs)) {
+        return;
+    }
+    list_for_each(c, &bs->children, child_node) {
+        collect(order, seen, c->bs);
+    }
+    g_ptr_array_add(order, bs);
+}
+
+/* Each node once, when all edges from above are as they will be. */
+static bool update_below(PermUpdate *u, BlockDriverState *bs, Error **errp)
+{
+    GPtrArray *order = g_ptr_array_new();
+    GHashTable *seen = g_hash_table_new(NULL, NULL);
+    bool ok = true;
+    guint i;
+
+    collect(order, seen, bs);
+    for (i = order->len; ok && i-- > 0; ) {
+        ok = update_node(u, order->pdata[i], errp);
+    }
+    g_hash_table_destroy(seen);
+    g_ptr_array_free(order, TRUE);
+    return ok;
 }
 
 static void commit(PermUpdate *u)
@@ -266,7 +295,7 @@ bool bdrv_refresh_perms(BlockDriverState *bs, Error **errp)
 {
     PermUpdate u = start_update();
 
-    return finish_update(&u, update_node(&u, bs, errp));
+    return finish_update(&u, update_below(&u, bs, errp));
 }
 
 bool bdrv_child_set_perm(BdrvChild *child, uint64_t perm, uint64_t shared_perm,
@@ -275,5 +304,5 @@ bool bdrv_child_set_perm(BdrvChild *child, uint64_t perm, uint64_t shared_perm,
     PermUpdate u = start_update();
 
     set_edge(&u, child, perm, shared_perm);
-    return finish_update(&u, update_node(&u, child->bs, errp));
+    return finish_update(&u, update_below(&u, child->bs, errp));
 }

@@ -142,29 +142,42 @@ static void test_format(void)
     blk_unref(blk);
 }
 
-/* Two ways down to one disk: neither is judged before both are known. */
+/* Two ways down to one disk: it is asked once, when both are known. */
 static void test_diamond(void)
 {
+    const char *const diamond = "{'driver':'test-format',"
+                                "'file':{'driver':'test-filter','file':'n'},"
+                                "'backing':{'driver':'test-filter',"
+                                "'file':'n'}}";
     g_auto(TestEnv) e = { 0 };
     g_autoptr(TestDisk) d = test_disk_new("d", 64 * KiB);
-    BlockBackend *blk;
+    BlockBackend *blk, *top;
+    BlockDriverState *bs;
 
     test_env_init(&e);
     blk = test_open(e.graph, "{'driver':'test','disk':'d','node-name':'n'}");
     blk_set_perm(blk, 0, ALL, &error_abort);
-    test_disk_clear_log(d);
-    {
-        /* A format whose backing file lies on the file itself: refused. */
-        g_autoptr(Error) err = NULL;
 
-        g_assert_null(blk_new_open(e.graph, NULL, NULL,
-                                   test_options("{'driver':'test-format',"
-                                                "'file':'n','backing':'n'}"),
-                                   BDRV_O_RDWR, &err));
-        g_assert_nonnull(err);
-    }
+    /* To write a file that is its own backing file: refused. */
+    g_assert_null(blk_new_open(e.graph, NULL, NULL, test_options("%s", diamond),
+                               BDRV_O_RDWR, NULL));
     g_assert_cmpint(d->perm, ==, 0);
     g_assert_cmpint(d->shared, ==, ALL);
+
+    bs = bdrv_open(e.graph, NULL, NULL, test_options("%s", diamond), 0,
+                   &error_abort);
+    top = blk_new(e.graph, READ, READ);
+    test_disk_clear_log(d);
+    g_assert_true(blk_insert_bs(top, bs, &error_abort));
+    g_assert_cmpint(test_disk_count(d, TEST_CHECK_PERM), ==, 1);
+    g_assert_cmpint(test_disk_count(d, TEST_SET_PERM), ==, 1);
+    g_assert_cmpint(d->perm, ==, READ);
+    g_assert_false(d->shared & WRITE);
+    test_disk_fail(d, 1u << TEST_CHECK_PERM, 1, EAGAIN);
+    g_assert_false(blk_set_perm(top, READ, ALL, NULL));
+    g_assert_false(d->shared & WRITE);
+    blk_unref(top);
+    bdrv_unref(bs);
     blk_unref(blk);
 }
 
