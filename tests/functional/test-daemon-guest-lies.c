@@ -411,6 +411,411 @@ static void test_one_chain_many_times(Guest *g)
     g_assert_cmphex(g->host[STATUS], ==, VIRTIO_BLK_S_OK);
 }
 
+/* ---- Shapes of requests ---- */
+
+static void test_readable_after_writable(Guest *g)
+{
+    struct vring_desc chain[] = {
+        desc(g, HDR, 16, NEXT, 1), desc(g, STATUS, 1, NEXT | WRITE, 2),
+        desc(g, DATA, 512, 0, 2),
+    };
+
+    break_with(g, chain, 3);
+    break_with_table(g, chain, 3);
+}
+
+/* The data of a read, in a buffer that the device must not write to. */
+static void test_read_into_readable(Guest *g)
+{
+    VufeBuf chain[] = {
+        buf(g, HDR, 16, false), buf(g, DATA, 512, false),
+        buf(g, STATUS, 1, true),
+    };
+
+    memset(g->host + DATA, 0x5a, 512);
+    put_header(g, VIRTIO_BLK_T_IN, 0);
+    send_bufs(g, chain, 3);
+    expect_status(g, VIRTIO_BLK_S_IOERR);
+    for (unsigned i = 0; i < 512; i++) {
+        g_assert_cmphex(g->host[DATA + i], ==, 0x5a);
+    }
+}
+
+static void test_write_from_writable(Guest *g)
+{
+    VufeBuf chain[] = {
+        buf(g, HDR, 16, false), buf(g, DATA, 512, true),
+        buf(g, STATUS, 1, true),
+    };
+
+    put_header(g, VIRTIO_BLK_T_OUT, 0);
+    send_bufs(g, chain, 3);
+    expect_status(g, VIRTIO_BLK_S_IOERR);
+}
+
+static void test_no_status(Guest *g)
+{
+    struct vring_desc hdr = desc(g, HDR, 16, 0, 0);
+    struct vring_desc chain[] = {
+        desc(g, HDR, 16, NEXT, 1), desc(g, DATA, 512, 0, 1),
+    };
+
+    break_with(g, &hdr, 1);
+    break_with(g, chain, 2);
+    break_with_table(g, chain, 2);
+}
+
+static void test_short_header(Guest *g)
+{
+    struct vring_desc chain[] = {
+        desc(g, HDR, 15, NEXT, 1), desc(g, STATUS, 1, WRITE, 1),
+    };
+    struct vring_desc none = desc(g, STATUS, 513, WRITE, 0);
+
+    break_with(g, chain, 2);
+    break_with(g, &none, 1);
+}
+
+static void test_header_by_bytes(Guest *g)
+{
+    VufeBuf chain[16 + 2];
+
+    for (unsigned i = 0; i < 16; i++) {
+        chain[i] = buf(g, HDR + i, 1, false);
+    }
+    chain[16] = buf(g, DATA, 512, false);
+    chain[17] = buf(g, STATUS, 1, true);
+    memset(g->host + DATA, 0x77, 512);
+    put_header(g, VIRTIO_BLK_T_OUT, 77);
+    send_bufs(g, chain, 18);
+    expect_status(g, VIRTIO_BLK_S_OK);
+
+    memset(g->host + DATA, 0, 512);
+    chain[16].device_writes = true;
+    put_header(g, VIRTIO_BLK_T_IN, 77);
+    send_bufs(g, chain, 18);
+    expect_status(g, VIRTIO_BLK_S_OK);
+    g_assert_cmphex(g->host[DATA], ==, 0x77);
+    g_assert_cmphex(g->host[DATA + 511], ==, 0x77);
+}
+
+/* ---- Requests ---- */
+
+static void test_lengths(Guest *g)
+{
+    const uint32_t lens[] = { 1, 511, 513, 1023 };
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(lens); i++) {
+        VufeBuf chain[] = {
+            buf(g, HDR, 16, false), buf(g, DATA, lens[i], true),
+            buf(g, STATUS, 1, true),
+        };
+
+        put_header(g, VIRTIO_BLK_T_IN, 0);
+        send_bufs(g, chain, 3);
+        expect_status(g, VIRTIO_BLK_S_IOERR);
+        chain[1].device_writes = false;
+        put_header(g, VIRTIO_BLK_T_OUT, 0);
+        send_bufs(g, chain, 3);
+        expect_status(g, VIRTIO_BLK_S_IOERR);
+    }
+}
+
+static void test_sectors(Guest *g)
+{
+    const uint64_t sectors[] = {
+        DISK_SECTORS, DISK_SECTORS - 1, UINT64_C(1) << 54, UINT64_C(1) << 55,
+        UINT64_MAX / 512, INT64_MAX, UINT64_MAX - 1, UINT64_MAX,
+    };
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(sectors); i++) {
+        for (unsigned write = 0; write < 2; write++) {
+            VufeBuf chain[] = {
+                buf(g, HDR, 16, false), buf(g, DATA, 1024, !write),
+                buf(g, STATUS, 1, true),
+            };
+
+            put_header(g, write ? VIRTIO_BLK_T_OUT : VIRTIO_BLK_T_IN,
+                       sectors[i]);
+            send_bufs(g, chain, 3);
+            expect_status(g, VIRTIO_BLK_S_IOERR);
+        }
+    }
+}
+
+static int ranges(Guest *g, uint32_t type, unsigned n, uint64_t sector,
+                  uint32_t num, uint32_t flags)
+{
+    g_autofree struct virtio_blk_discard_write_zeroes *r =
+        g_new(struct virtio_blk_discard_write_zeroes, n);
+
+    for (unsigned i = 0; i < n; i++) {
+        r[i] = (struct virtio_blk_discard_write_zeroes){
+            .sector = sector, .num_sectors = num, .flags = flags
+        };
+    }
+    return vufe_blk_request(g->fe, 0, type, 0, r, n * sizeof(*r), NULL, 0,
+                            NULL);
+}
+
+static void test_ranges(Guest *g)
+{
+    const uint32_t types[] = { VIRTIO_BLK_T_DISCARD,
+                               VIRTIO_BLK_T_WRITE_ZEROES };
+    char odd[17] = { 0 };
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(types); i++) {
+        uint32_t t = types[i];
+
+        g_assert_cmpint(ranges(g, t, 1, 0, UINT32_MAX, 0), ==, 1);
+        g_assert_cmpint(ranges(g, t, 1, UINT64_MAX, UINT32_MAX, 0), ==, 1);
+        g_assert_cmpint(ranges(g, t, 1, UINT64_MAX - 7, 8, 0), ==, 1);
+        g_assert_cmpint(ranges(g, t, 1, DISK_SECTORS, 1, 0), ==, 1);
+        g_assert_cmpint(ranges(g, t, 32, 0, UINT32_MAX, 0), ==, 1);
+        g_assert_cmpint(ranges(g, t, 33, 0, 8, 0), ==, 1);
+        g_assert_cmpint(ranges(g, t, 4096, 0, 8, 0), ==, 1);
+        g_assert_cmpint(ranges(g, t, 32, 0, 8, 0), ==, 0);
+        g_assert_cmpint(ranges(g, t, 1, 0, 8, 2), ==, 2);
+        g_assert_cmpint(ranges(g, t, 1, 0, 8, 0x80000000), ==, 2);
+        g_assert_cmpint(vufe_blk_request(g->fe, 0, t, 0, odd, sizeof(odd),
+                                         NULL, 0, NULL), ==, 1);
+        g_assert_cmpint(vufe_blk_request(g->fe, 0, t, 0, NULL, 0, NULL, 0,
+                                         NULL), ==, 1);
+    }
+    /* To unmap is only for write zeroes to ask. */
+    g_assert_cmpint(ranges(g, VIRTIO_BLK_T_DISCARD, 1, 0, 8, 1), ==, 2);
+}
+
+/* One bad range: none of the good ones is done, either. */
+static void test_ranges_all_or_none(Guest *g)
+{
+    struct virtio_blk_discard_write_zeroes r[] = {
+        { .sector = 0, .num_sectors = 8 },
+        { .sector = DISK_SECTORS, .num_sectors = 8 },
+    };
+    char out[SECTOR], in[SECTOR];
+
+    memset(out, 0x33, sizeof(out));
+    g_assert_cmpint(vufe_blk_write(g->fe, 0, 0, out, SECTOR), ==, 0);
+    g_assert_cmpint(vufe_blk_request(g->fe, 0, VIRTIO_BLK_T_WRITE_ZEROES, 0,
+                                     r, sizeof(r), NULL, 0, NULL), ==,
+                    VIRTIO_BLK_S_IOERR);
+    g_assert_cmpint(vufe_blk_read(g->fe, 0, 0, in, SECTOR), ==, 0);
+    g_assert_cmpmem(in, SECTOR, out, SECTOR);
+}
+
+static void test_unknown_types(Guest *g)
+{
+    const uint32_t types[] = { 3, 5, 6, 7, 9, 10, 12, 14, 16, 26, 0xff,
+                               0x80000000, 0x80000001, UINT32_MAX };
+    char data[SECTOR] = { 0 };
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(types); i++) {
+        g_assert_cmpint(vufe_blk_request(g->fe, 0, types[i], 0, data, SECTOR,
+                                         NULL, 0, NULL), ==,
+                        VIRTIO_BLK_S_UNSUPP);
+        g_assert_cmpint(vufe_blk_request(g->fe, 0, types[i], 0, NULL, 0, data,
+                                         SECTOR, NULL), ==,
+                        VIRTIO_BLK_S_UNSUPP);
+    }
+}
+
+/* INQUIRY in the layout of old: command, data, sense, three lengths. */
+static void test_scsi(Guest *g)
+{
+    const uint8_t inquiry[6] = { 0x12, 0, 0, 0, 96, 0 };
+    uint8_t in[96 + 96 + 16];
+
+    g_assert_cmpint(vufe_blk_request(g->fe, 0, 2, 0, inquiry, 6, in,
+                                     sizeof(in), NULL), ==,
+                    VIRTIO_BLK_S_UNSUPP);
+    g_assert_cmpint(vufe_blk_request(g->fe, 0, 2, 0, NULL, 0, in, 1, NULL),
+                    ==, VIRTIO_BLK_S_UNSUPP);
+}
+
+static void test_get_id_lengths(Guest *g)
+{
+    uint8_t in[4096];
+
+    for (unsigned len = 0; len <= 40; len++) {
+        memset(in, 0x5a, sizeof(in));
+        g_assert_cmpint(vufe_blk_request(g->fe, 0, VIRTIO_BLK_T_GET_ID, 0,
+                                         NULL, 0, in, len, NULL), ==, 0);
+    }
+    g_assert_cmpint(vufe_blk_request(g->fe, 0, VIRTIO_BLK_T_GET_ID, 0, NULL, 0,
+                                     in, sizeof(in), NULL), ==, 0);
+}
+
+/* ---- Memory that changes ---- */
+
+typedef struct Flipper {
+    volatile uint64_t *word;
+    uint64_t values[2];
+    int stop;
+} Flipper;
+
+static gpointer flip(gpointer opaque)
+{
+    Flipper *f = opaque;
+
+    for (unsigned i = 0; !g_atomic_int_get(&f->stop); i++) {
+        __atomic_store_n(f->word, f->values[i % 2], __ATOMIC_RELAXED);
+    }
+    return NULL;
+}
+
+/* No byte of the image but those of @sector was ever written. */
+static void check_only_sector(Guest *g, unsigned sector)
+{
+    g_autofree char *image = NULL;
+    size_t len;
+
+    g_assert_true(g_file_get_contents(g->t->image_a, &image, &len, NULL));
+    g_assert_cmpuint(len, ==, DISK_SIZE);
+    for (size_t i = 0; i < (1 << 20); i++) {
+        if (i / SECTOR != sector) {
+            g_assert_cmphex(image[i], ==, 0);
+        }
+    }
+}
+
+/* Writes while somebody changes *@word; how many came before it broke. */
+static unsigned write_and_flip(Guest *g, Flipper *f, const VufeBuf *bufs,
+                               unsigned n_bufs, unsigned n)
+{
+    GThread *thread = g_thread_new("flip", flip, f);
+    unsigned i;
+
+    for (i = 0; i < n; i++) {
+        void *token;
+        uint32_t len;
+
+        g->host[STATUS] = UNTOUCHED;
+        send_bufs(g, bufs, n_bufs);
+        while (!vufe_ring_has_used(g->r) && !is_broken(g, 0)) {
+            vufe_ring_wait(g->r, 50);
+        }
+        if (is_broken(g, 0)) {
+            break;
+        }
+        g_assert_cmpint(vufe_ring_get_used(g->r, &token, &len), ==, 1);
+        g_assert_cmphex(g->host[STATUS] & ~VIRTIO_BLK_S_IOERR, ==, 0);
+    }
+    g_atomic_int_set(&f->stop, 1);
+    g_thread_join(thread);
+    return i;
+}
+
+#define FLIPS 500
+#define GOOD_SECTOR 100
+
+/* The sector is good when it is checked, or the request fails. */
+static void test_header_changes(Guest *g)
+{
+    Flipper f = {
+        .word = (uint64_t *)(g->host + HDR + 8),
+        .values = { GOOD_SECTOR, DISK_SECTORS },
+    };
+    VufeBuf chain[] = {
+        buf(g, HDR, 16, false), buf(g, DATA, 512, false),
+        buf(g, STATUS, 1, true),
+    };
+
+    put_header(g, VIRTIO_BLK_T_OUT, GOOD_SECTOR);
+    memset(g->host + DATA, 0x44, 512);
+    g_assert_cmpuint(write_and_flip(g, &f, chain, 3, FLIPS), ==, FLIPS);
+    check_only_sector(g, GOOD_SECTOR);
+}
+
+/* The same for the range of a discard. */
+static void test_range_changes(Guest *g)
+{
+    Flipper f = {
+        .word = (uint64_t *)(g->host + DATA),
+        .values = { GOOD_SECTOR, DISK_SECTORS - 4 },
+    };
+    VufeBuf chain[] = {
+        buf(g, HDR, 16, false), buf(g, DATA, 16, false),
+        buf(g, STATUS, 1, true),
+    };
+
+    put_header(g, VIRTIO_BLK_T_WRITE_ZEROES, 0);
+    memset(g->host + DATA, 0, 16);
+    g->host[DATA + 8] = 8;
+    g_assert_cmpuint(write_and_flip(g, &f, chain, 3, FLIPS), ==, FLIPS);
+    check_only_sector(g, GOOD_SECTOR);
+}
+
+/* An address in a table changes to one that is nowhere. */
+static void test_descriptor_changes(Guest *g)
+{
+    struct vring_desc chain[] = {
+        desc(g, HDR, 16, NEXT, 1), desc(g, DATA, 512, NEXT, 2),
+        desc(g, STATUS, 1, WRITE, 2),
+    };
+    Flipper f = {
+        .word = (uint64_t *)(g->host + TABLE + 16),
+        .values = { g->gpa + DATA, UINT64_MAX - 512 },
+    };
+    struct vring_desc head = desc(g, TABLE, 48, INDIRECT, 0);
+    GThread *thread;
+
+    for (unsigned i = 0; i < 20; i++) {
+        put_table(g, 0, chain, 3);
+        put_header(g, VIRTIO_BLK_T_OUT, GOOD_SECTOR);
+        f.stop = 0;
+        thread = g_thread_new("flip", flip, &f);
+        send_raw(g, &head, 1);
+        while (g->host[STATUS] == UNTOUCHED && !is_broken(g, 1)) {
+            /* one of them happens */
+        }
+        g_atomic_int_set(&f.stop, 1);
+        g_thread_join(thread);
+        if (is_broken(g, 0)) {
+            expect_broken(g);
+        } else {
+            g_assert_cmphex(g->host[STATUS], ==, VIRTIO_BLK_S_OK);
+            g_assert_cmpint(vufe_reset_device(g->fe), ==, 0);
+            g_assert_cmpint(vufe_start_rings(g->fe), ==, 0);
+        }
+    }
+}
+
+/* A disk is read into the ring itself: whatever comes of it, not a crash. */
+static void test_read_into_ring(Guest *g)
+{
+    const uint64_t areas[] = { g->r->desc_gpa, g->r->driver_gpa & ~511ULL,
+                               g->r->device_gpa & ~511ULL };
+    uint8_t junk[4096];
+
+    for (unsigned fill = 0; fill < 256; fill += 51) {
+        memset(junk, fill, sizeof(junk));
+        g_assert_cmpint(vufe_blk_write(g->fe, 0, 0, junk, sizeof(junk)), ==,
+                        0);
+        for (unsigned i = 0; i < G_N_ELEMENTS(areas); i++) {
+            VufeBuf chain[] = {
+                buf(g, HDR, 16, false), { areas[i], 512, true },
+                buf(g, STATUS, 1, true),
+            };
+
+            put_header(g, VIRTIO_BLK_T_IN, 0);
+            send_bufs(g, chain, 3);
+            while (!vufe_ring_has_used(g->r) &&
+                   g->host[STATUS] == UNTOUCHED && !is_broken(g, 1)) {
+                /* one of them happens */
+            }
+            two_devices_check_b(g->t);
+            if (is_broken(g, 0)) {
+                uint64_t count;
+
+                g_assert_cmpint(read(g->r->err_fd, &count, 8), ==, 8);
+            }
+            g_assert_cmpint(vufe_reset_device(g->fe), ==, 0);
+            g_assert_cmpint(vufe_start_rings(g->fe), ==, 0);
+        }
+    }
+}
+
 /* ---- The frame ---- */
 
 typedef struct Attack {
@@ -434,6 +839,23 @@ static const Attack attacks[] = {
     { "descriptor-numbers", test_descriptor_numbers, true },
     { "avail-index-jumps", test_avail_jumps, true },
     { "one-chain-many-times", test_one_chain_many_times, true },
+    { "readable-after-writable", test_readable_after_writable },
+    { "read-into-readable", test_read_into_readable },
+    { "write-from-writable", test_write_from_writable },
+    { "no-status-byte", test_no_status },
+    { "header-too-short", test_short_header },
+    { "header-byte-by-byte", test_header_by_bytes },
+    { "lengths-not-of-sectors", test_lengths },
+    { "sectors-outside", test_sectors },
+    { "discard-ranges", test_ranges },
+    { "discard-ranges-all-or-none", test_ranges_all_or_none },
+    { "unknown-types", test_unknown_types },
+    { "scsi-commands", test_scsi },
+    { "id-lengths", test_get_id_lengths },
+    { "header-changes-after-it-was-read", test_header_changes },
+    { "range-changes-after-it-was-read", test_range_changes },
+    { "descriptor-changes-after-it-was-read", test_descriptor_changes },
+    { "read-into-the-ring", test_read_into_ring },
 };
 
 static void run_attack(const Attack *a, bool packed)
