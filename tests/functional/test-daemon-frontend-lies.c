@@ -395,6 +395,427 @@ static void test_ring_bases(TwoDevices *t)
     two_devices_check_io(t, fe);
 }
 
+/* ---- Memory ---- */
+
+static int send_table(VufeFrontend *fe, uint32_t num, int n_fds,
+                      const VufeMemRegionMsg *regions)
+{
+    VufeMsg msg = { .request = VUFE_SET_MEM_TABLE,
+                    .size = sizeof(VufeMemTable) };
+
+    msg.p.mem_table.num = num;
+    memcpy(msg.p.mem_table.regions, regions, 8 * sizeof(*regions));
+    for (int i = 0; i < n_fds; i++) {
+        msg.fds[msg.num_fds++] = fe->mem.regions[0].fd;
+    }
+    return vufe_call(&fe->conn, &msg);
+}
+
+static void test_tables(TwoDevices *t)
+{
+    g_autoptr(VufeFrontend) fe = running(t, NULL);
+    VufeMemRegionMsg good = vufe_region_msg(&fe->mem.regions[0]);
+    VufeMemRegionMsg r[8] = { good };
+
+    g_assert_cmpint(send_table(fe, 0, 0, r), ==, REFUSED);
+    g_assert_cmpint(send_table(fe, 1, 2, r), ==, REFUSED);
+    g_assert_cmpint(send_table(fe, 9, 8, r), ==, REFUSED);
+    g_assert_cmpint(send_table(fe, 65535, 8, r), ==, REFUSED);
+    g_assert_cmpint(send_table(fe, UINT32_MAX, 8, r), ==, REFUSED);
+    r[0].size = 0;
+    g_assert_cmpint(send_table(fe, 1, 1, r), ==, REFUSED);
+    r[0].size = UINT64_MAX;
+    g_assert_cmpint(send_table(fe, 1, 1, r), ==, REFUSED);
+    r[0].size = good.size + 4096;                   /* past the end */
+    g_assert_cmpint(send_table(fe, 1, 1, r), ==, REFUSED);
+    r[0] = good;
+    r[0].mmap_offset = UINT64_MAX - 4095;
+    g_assert_cmpint(send_table(fe, 1, 1, r), ==, REFUSED);
+    r[0] = good;
+    r[0].gpa = UINT64_MAX - 4095;
+    g_assert_cmpint(send_table(fe, 1, 1, r), ==, REFUSED);
+    two_devices_check_io(t, fe);
+}
+
+static void test_overlapping_regions(TwoDevices *t)
+{
+    g_autoptr(VufeFrontend) fe = running(t, NULL);
+    VufeMemRegionMsg good = vufe_region_msg(&fe->mem.regions[0]);
+    VufeMemRegionMsg r[8] = { good, good };
+
+    g_assert_cmpint(send_table(fe, 2, 2, r), ==, REFUSED);
+    r[1].gpa += good.size;                          /* user addresses do */
+    g_assert_cmpint(send_table(fe, 2, 2, r), ==, REFUSED);
+    r[1] = good;
+    r[1].user_addr += good.size;                    /* guest addresses do */
+    g_assert_cmpint(send_table(fe, 2, 2, r), ==, REFUSED);
+    r[1].gpa += good.size - 1;                      /* by one byte */
+    g_assert_cmpint(send_table(fe, 2, 2, r), ==, REFUSED);
+    two_devices_check_io(t, fe);
+}
+
+/* Memory without the rings in it, while they run. */
+static void test_table_without_rings(TwoDevices *t)
+{
+    g_autoptr(VufeFrontend) fe = running(t, NULL);
+    VufeMemRegionMsg good = vufe_region_msg(&fe->mem.regions[0]);
+    VufeMemRegionMsg r[8] = { good };
+
+    r[0].user_addr += UINT64_C(1) << 40;
+    g_assert_cmpint(send_table(fe, 1, 1, r), ==, REFUSED);
+    two_devices_check_b(t);
+    r[0] = good;
+    g_assert_cmpint(send_table(fe, 1, 1, r), ==, 0);
+    two_devices_check_io(t, fe);
+}
+
+static void test_memory_slots(TwoDevices *t)
+{
+    VufeOptions opts = { .mem_slots = true, .region_size = 2 << 20 };
+    g_autoptr(VufeFrontend) fe = running(t, &opts);
+    uint64_t gpa = UINT64_C(1) << 40, max;
+    VufeMsg msg = { .request = VUFE_REM_MEM_REG, .size = sizeof(VufeMemReg) };
+    int ret = 0;
+
+    g_assert_cmpint(vufe_query_u64(&fe->conn, VUFE_GET_MAX_MEM_SLOTS, &max),
+                    ==, 0);
+    g_assert_cmpuint(max, <, 1024);
+    for (uint64_t i = 1; i <= max && ret == 0; i++) {
+        msg = (VufeMsg){ .request = VUFE_ADD_MEM_REG,
+                         .size = sizeof(VufeMemReg), .num_fds = 1 };
+        msg.fds[0] = fe->mem.regions[0].fd;
+        msg.p.mem_reg.region = (VufeMemRegionMsg){
+            .gpa = gpa, .size = 4096, .user_addr = gpa
+        };
+        gpa += 4096;
+        ret = vufe_call(&fe->conn, &msg);
+        g_assert_cmpint(ret, ==, i == max ? REFUSED : 0);
+    }
+    msg = (VufeMsg){ .request = VUFE_REM_MEM_REG,
+                     .size = sizeof(VufeMemReg) };
+    msg.p.mem_reg.region.gpa = 0x123000;
+    msg.p.mem_reg.region.size = 4096;
+    g_assert_cmpint(vufe_call(&fe->conn, &msg), ==, REFUSED);
+    two_devices_check_io(t, fe);
+}
+
+static void expect_broken(TwoDevices *t, VufeFrontend *fe)
+{
+    struct pollfd pfd = { .fd = fe->rings[0].err_fd, .events = POLLIN };
+    uint8_t status;
+
+    g_assert_cmpint(poll(&pfd, 1, WAIT_MS), ==, 1);
+    g_assert_cmpint(vufe_get_status(fe, &status), ==, 0);
+    g_assert_cmphex(status & VIRTIO_CONFIG_S_NEEDS_RESET, !=, 0);
+    two_devices_check_b(t);
+}
+
+/* The file behind a buffer shrinks: SIGBUS for whoever touches it. */
+static void test_truncated_buffer(TwoDevices *t)
+{
+    g_autoptr(VufeFrontend) fe = running(t, NULL);
+    VufeRing *r = &fe->rings[0];
+    uint64_t at = fe->mem.regions[0].gpa + fe->mem.regions[0].size - 4096;
+    VufeBuf bufs[] = { { at, 16, false }, { at + 512, 513, true } };
+
+    g_assert_cmpint(vufe_ring_add(r, bufs, 2, false, fe), >=, 0);
+    g_assert_cmpint(ftruncate(fe->mem.regions[0].fd,
+                              fe->mem.regions[0].size - 4096), ==, 0);
+    vufe_ring_kick(r);
+    expect_broken(t, fe);
+}
+
+/* The data of a write is what only the kernel touches. */
+static void test_truncated_data(TwoDevices *t)
+{
+    g_autoptr(VufeFrontend) fe = running(t, NULL);
+    VufeRing *r = &fe->rings[0];
+    uint64_t at = fe->mem.regions[0].gpa + fe->mem.regions[0].size - 4096;
+    uint64_t hdr = vufe_mem_alloc(&fe->mem, 0, 64, 64);
+    uint8_t *host = vufe_mem_ptr(&fe->mem, hdr, 64);
+    VufeBuf bufs[] = { { hdr, 16, false }, { at, 4096, false },
+                       { hdr + 16, 1, true } };
+    void *token;
+    uint32_t len;
+
+    host[0] = 1;            /* OUT */
+    host[16] = 0xee;
+    g_assert_cmpint(vufe_ring_add(r, bufs, 3, false, fe), >=, 0);
+    g_assert_cmpint(ftruncate(fe->mem.regions[0].fd,
+                              fe->mem.regions[0].size - 4096), ==, 0);
+    vufe_ring_kick(r);
+    g_assert_cmpint(vufe_ring_wait(r, WAIT_MS), ==, 0);
+    g_assert_cmpint(vufe_ring_get_used(r, &token, &len), ==, 1);
+    g_assert_cmphex(host[16], ==, 1);   /* IOERR */
+    two_devices_check_b(t);
+}
+
+/* The rings themselves are gone. */
+static void test_truncated_rings(TwoDevices *t)
+{
+    g_autoptr(VufeFrontend) fe = running(t, NULL);
+    int fd = fe->mem.regions[0].fd;
+    int kick = fe->rings[0].kick_fd;
+    uint64_t one = 1;
+
+    g_assert_cmpint(ftruncate(fd, 0), ==, 0);
+    g_assert_cmpint(write(kick, &one, 8), ==, 8);
+    expect_broken(t, fe);
+    /* Nothing that touches our own mapping, from here on. */
+}
+
+/* ---- The inflight buffer ---- */
+
+static int send_inflight(VufeFrontend *fe, uint64_t size, uint64_t offset,
+                         uint16_t queues, uint16_t queue_size, int fd)
+{
+    VufeMsg msg = { .request = VUFE_SET_INFLIGHT_FD,
+                    .size = sizeof(VufeInflightMsg) };
+
+    msg.p.inflight = (VufeInflightMsg){ size, offset, queues, queue_size, 0 };
+    msg.fds[msg.num_fds++] = fd;
+    return vufe_call(&fe->conn, &msg);
+}
+
+static void test_inflight_sizes(TwoDevices *t)
+{
+    g_autoptr(VufeFrontend) fe = almost(t);
+    int fd = memfd_create("inflight", MFD_CLOEXEC);
+    const struct {
+        uint64_t size, offset;
+        uint16_t queues, queue_size;
+    } bad[] = {
+        { 65536, 0, 0, 128 }, { 65536, 0, 1, 0 },
+        { 65536, 0, 65535, 65535 }, { 16, 0, 1, 128 }, { 0, 0, 1, 128 },
+        { UINT64_MAX, 65536, 1, 128 }, { 65536, UINT64_MAX - 7, 1, 128 },
+        { 65536, 1, 1, 128 }, { 65536, 65536, 1, 128 },
+    };
+
+    g_assert_cmpint(ftruncate(fd, 65536), ==, 0);
+    for (unsigned i = 0; i < G_N_ELEMENTS(bad); i++) {
+        g_assert_cmpint(send_inflight(fe, bad[i].size, bad[i].offset,
+                                      bad[i].queues, bad[i].queue_size, fd),
+                        ==, REFUSED);
+    }
+    /* More than there is, which only matters as far as it is needed. */
+    g_assert_cmpint(send_inflight(fe, UINT64_MAX, 0, 1, 128, fd), ==, 0);
+    close(fd);
+    g_assert_cmpint(vufe_start_rings(fe), ==, 0);
+    two_devices_check_io(t, fe);
+}
+
+/* How large a buffer do you want, for too many queues? */
+static void test_inflight_questions(TwoDevices *t)
+{
+    const uint16_t bad[][2] = { { 0, 128 }, { 1, 0 }, { 65535, 65535 },
+                                { 1, 65535 }, { 65535, 1 } };
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(bad); i++) {
+        g_autoptr(VufeFrontend) fe = almost(t);
+        VufeMsg msg = { .request = VUFE_GET_INFLIGHT_FD,
+                        .size = sizeof(VufeInflightMsg) };
+
+        msg.p.inflight.num_queues = bad[i][0];
+        msg.p.inflight.queue_size = bad[i][1];
+        if (vufe_query(&fe->conn, &msg, 0) == 0) {
+            g_assert_cmpuint(msg.p.inflight.mmap_size, <, 64 << 20);
+            vufe_msg_close_fds(&msg);
+        }
+    }
+}
+
+/* Contents that make no sense: no crash, whatever is done. */
+static void test_inflight_contents(TwoDevices *t)
+{
+    for (unsigned i = 0; i < 16; i++) {
+        VufeOptions opts = { .packed = i & 1, .inflight = true };
+        g_autoptr(VufeFrontend) fe = hello(t, &opts);
+        const uint8_t fill[] = { 0x00, 0x01, 0x7f, 0xff };
+        uint16_t *version;
+
+        g_assert_cmpint(vufe_negotiate(fe), ==, 0);
+        g_assert_cmpint(vufe_share_memory(fe), ==, 0);
+        g_assert_cmpint(vufe_setup_inflight(fe), ==, 0);
+        memset(fe->inflight.map, fill[i / 2 % 4], fe->inflight.size);
+        version = (uint16_t *)((char *)fe->inflight.map + 8);
+        version[0] = 1;
+        version[1] = i < 8 ? 128 : 64;
+        if (vufe_start_rings(fe) == 0) {
+            vufe_stop_ring(fe, 0);
+        }
+        two_devices_check_b(t);
+    }
+}
+
+static void test_truncated_inflight(TwoDevices *t)
+{
+    VufeOptions opts = { .inflight = true };
+    g_autoptr(VufeFrontend) fe = running(t, &opts);
+
+    two_devices_check_io(t, fe);
+    if (ftruncate(fe->inflight.fd, 0) < 0) {
+        g_assert_cmpint(errno, ==, EPERM);      /* it is sealed */
+        two_devices_check_io(t, fe);
+    } else {
+        vufe_blk_flush(fe, 0);
+        vufe_stop_ring(fe, 0);
+    }
+}
+
+/* The dirty log: bad sizes, then one that shrinks. */
+static void test_log(TwoDevices *t)
+{
+    g_autoptr(VufeFrontend) fe = running(t, NULL);
+    VufeMsg msg = { .request = VUFE_SET_LOG_BASE, .size = sizeof(VufeLogMsg),
+                    .num_fds = 1 };
+    int fd = memfd_create("log", MFD_CLOEXEC);
+    uint8_t *log;
+
+    g_assert_cmpint(vufe_start_log(fe, 1 << 20, &log), ==, 0);
+    two_devices_check_io(t, fe);
+    munmap(log, 1 << 20);
+    /* Too small for this memory: what does not fit is not written. */
+    g_assert_cmpint(vufe_start_log(fe, 1, &log), ==, 0);
+    two_devices_check_io(t, fe);
+    munmap(log, 1);
+    g_assert_cmpint(fd, >=, 0);
+    msg.fds[0] = fd;
+    msg.p.log.mmap_size = UINT64_MAX;
+    g_assert_cmpint(vufe_query(&fe->conn, &msg, 0), <, 0);
+    close(fd);
+    g_assert_cmpint(vufe_wait_hangup(&fe->conn, WAIT_MS), ==, 0);
+}
+
+static void test_truncated_log(TwoDevices *t)
+{
+    g_autoptr(VufeFrontend) fe = running(t, NULL);
+    VufeMsg msg = { .request = VUFE_SET_LOG_BASE, .size = sizeof(VufeLogMsg),
+                    .num_fds = 1 };
+    int fd = memfd_create("log", MFD_CLOEXEC);
+
+    g_assert_cmpint(ftruncate(fd, 1 << 20), ==, 0);
+    msg.fds[0] = fd;
+    msg.p.log.mmap_size = 1 << 20;
+    g_assert_cmpint(vufe_query(&fe->conn, &msg, 0), ==, 0);
+    g_assert_cmpint(vufe_call_u64(&fe->conn, VUFE_SET_FEATURES, fe->features |
+                                  VUFE_BIT(VUFE_F_LOG_ALL)), ==, 0);
+    g_assert_cmpint(vufe_send_vring_addr(fe, 0, 1), ==, 0);
+    g_assert_cmpint(ftruncate(fd, 0), ==, 0);
+    vufe_blk_flush(fe, 0);
+    vufe_stop_ring(fe, 0);
+    close(fd);
+}
+
+/* ---- Leaving, and not ---- */
+
+/* A whole start-up as bytes, with what has to come after how many of them. */
+static GByteArray *start_up(VufeFrontend *fe)
+{
+    GByteArray *all = g_byte_array_new();
+    VufeMsg msgs[] = {
+        { .request = VUFE_GET_FEATURES },
+        { .request = VUFE_SET_FEATURES, .size = 8 },
+        { .request = VUFE_SET_OWNER },
+        { .request = VUFE_SET_MEM_TABLE,
+          .size = offsetof(VufeMemTable, regions[1]) },
+        { .request = VUFE_SET_VRING_NUM, .size = 8 },
+        { .request = VUFE_SET_VRING_BASE, .size = 8 },
+        { .request = VUFE_GET_VRING_BASE, .size = 8 },
+    };
+
+    msgs[1].p.u64 = VUFE_BIT(VIRTIO_F_VERSION_1);
+    msgs[3].p.mem_table.num = 1;
+    msgs[3].p.mem_table.regions[0] = vufe_region_msg(&fe->mem.regions[0]);
+    msgs[4].p.state.num = 128;
+    for (unsigned i = 0; i < G_N_ELEMENTS(msgs); i++) {
+        msgs[i].flags = VUFE_VERSION;
+        g_byte_array_append(all, (guint8 *)&msgs[i],
+                            VUFE_HDR_SIZE + msgs[i].size);
+    }
+    return all;
+}
+
+/* The memory's descriptor goes with the first byte: with the wrong message
+ * for most lengths, which must not be a leak either. */
+static void test_leave_at_every_byte(TwoDevices *t)
+{
+    g_autoptr(VufeFrontend) first = vufe_new(t->a, NULL);
+    g_autoptr(GByteArray) all = start_up(first);
+
+    for (unsigned n = 1; n <= all->len; n++) {
+        g_autoptr(VufeFrontend) fe = hello(t, NULL);
+        bool with_fd = n % 2;
+
+        g_assert_cmpint(vufe_send_bytes(&fe->conn, all->data, n,
+                                        &first->mem.regions[0].fd, with_fd),
+                        ==, 0);
+    }
+}
+
+static void test_leave_many_times(TwoDevices *t)
+{
+    for (unsigned i = 0; i < 300; i++) {
+        vufe_close(hello(t, NULL));
+    }
+}
+
+/* With requests on their way, and without a word. */
+static void test_leave_while_busy(TwoDevices *t)
+{
+    for (unsigned i = 0; i < 20; i++) {
+        g_autoptr(VufeFrontend) fe = running(t, NULL);
+        uint64_t hdr = vufe_mem_alloc(&fe->mem, 0, 16, 16);
+        uint64_t data = vufe_mem_alloc(&fe->mem, 0, 128 << 10, 4096);
+
+        for (unsigned n = 0; n < 30; n++) {
+            VufeBuf bufs[] = { { hdr, 16, false },
+                               { data + n * 4096, 4097, true } };
+
+            g_assert_cmpint(vufe_ring_add(&fe->rings[0], bufs, 2, false, fe),
+                            >=, 0);
+        }
+        vufe_ring_kick(&fe->rings[0]);
+    }
+}
+
+/* It asks and never listens: only its own connection gets stuck. */
+static void test_never_reads(TwoDevices *t)
+{
+    g_autoptr(VufeFrontend) fe = hello(t, NULL);
+    const uint32_t ask[3] = { VUFE_GET_FEATURES, VUFE_VERSION, 0 };
+    ssize_t n;
+
+    g_assert_cmpint(fcntl(fe->conn.fd, F_SETFL, O_NONBLOCK), ==, 0);
+    do {
+        n = write(fe->conn.fd, ask, sizeof(ask));
+    } while (n == sizeof(ask));
+    two_devices_check_b(t);
+}
+
+/* In the middle of a message it falls silent. */
+static void test_stall(TwoDevices *t)
+{
+    g_autoptr(VufeFrontend) fe = running(t, NULL);
+    const uint32_t ask[3] = { VUFE_GET_FEATURES, VUFE_VERSION, 0 };
+
+    g_assert_cmpint(vufe_send_bytes(&fe->conn, ask, 7, NULL, 0), ==, 0);
+    two_devices_check_b(t);
+    two_devices_check_io(t, fe);    /* the rings do not care */
+}
+
+/* The daemon's end does not wait for one that has fallen silent. */
+static void test_stall_at_the_end(TwoDevices *t)
+{
+    const uint32_t ask[3] = { VUFE_GET_FEATURES, VUFE_VERSION, 0 };
+    VufeFrontend *fe = running(t, NULL);
+
+    g_assert_cmpint(vufe_send_bytes(&fe->conn, ask, 7, NULL, 0), ==, 0);
+    daemon_proc_stop(t->d);
+    vufe_close(fe);
+    daemon_proc_start(t->d);
+    g_assert_cmpint(vufe_reconnect(t->fe_b), ==, 0);
+}
+
 /* ---- The frame ---- */
 
 static const struct {
@@ -418,6 +839,25 @@ static const struct {
     { "ring/size-not-a-power-of-two", test_ring_sizes },
     { "ring/addresses", test_ring_addresses },
     { "ring/bases", test_ring_bases },
+    { "memory/tables", test_tables },
+    { "memory/overlapping-regions", test_overlapping_regions },
+    { "memory/table-without-the-rings", test_table_without_rings },
+    { "memory/slots", test_memory_slots },
+    { "memory/truncated-buffer", test_truncated_buffer },
+    { "memory/truncated-data", test_truncated_data },
+    { "memory/truncated-rings", test_truncated_rings },
+    { "inflight/sizes", test_inflight_sizes },
+    { "inflight/questions", test_inflight_questions },
+    { "inflight/contents", test_inflight_contents },
+    { "inflight/truncated", test_truncated_inflight },
+    { "log/sizes", test_log },
+    { "log/truncated", test_truncated_log },
+    { "leave/at-every-byte", test_leave_at_every_byte },
+    { "leave/many-times", test_leave_many_times },
+    { "leave/while-busy", test_leave_while_busy },
+    { "stay/never-reads", test_never_reads },
+    { "stay/stalls", test_stall },
+    { "stay/stalls-at-the-end", test_stall_at_the_end },
 };
 
 static void run_attack(const void *opaque)
