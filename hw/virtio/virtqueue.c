@@ -123,7 +123,9 @@ bool virtqueue_setup(VirtQueue *vq, const VirtQueueConfig *config,
         virtqueue_teardown(vq);
         return false;
     }
-    vq->notification = true;
+    /* Not known: whoever stopped it may have asked for none.  Enabling them
+     * then says so in the ring. */
+    vq->notification = false;
     vq->started = true;
     return true;
 }

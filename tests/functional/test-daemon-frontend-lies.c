@@ -454,6 +454,33 @@ static void test_overlapping_regions(TwoDevices *t)
     two_devices_check_io(t, fe);
 }
 
+/* The same memory again and again, while requests are on their way. */
+static void test_table_while_running(TwoDevices *t)
+{
+    g_autoptr(VufeFrontend) fe = running(t, NULL);
+    VufeMemRegionMsg r[8] = { vufe_region_msg(&fe->mem.regions[0]) };
+
+    for (unsigned i = 0; i < 50; i++) {
+        VufeBuf bufs[] = {
+            { vufe_mem_alloc(&fe->mem, 0, 16, 16), 16, false },
+            { vufe_mem_alloc(&fe->mem, 0, 65536, 4096), 65536, true },
+            { vufe_mem_alloc(&fe->mem, 0, 1, 1), 1, true },
+        };
+        void *token;
+        uint32_t len;
+
+        g_assert_cmpint(vufe_ring_add(&fe->rings[0], bufs, 3, false, fe), >=,
+                        0);
+        vufe_ring_kick(&fe->rings[0]);
+        g_assert_cmpint(send_table(fe, 1, 1, r), ==, 0);
+        g_assert_cmpint(vufe_ring_wait(&fe->rings[0], WAIT_MS), ==, 0);
+        g_assert_cmpint(vufe_ring_get_used(&fe->rings[0], &token, &len), ==,
+                        1);
+        g_assert_cmpuint(len, ==, 65537);
+    }
+    two_devices_check_io(t, fe);
+}
+
 /* Memory without the rings in it, while they run. */
 static void test_table_without_rings(TwoDevices *t)
 {
@@ -841,6 +868,7 @@ static const struct {
     { "ring/bases", test_ring_bases },
     { "memory/tables", test_tables },
     { "memory/overlapping-regions", test_overlapping_regions },
+    { "memory/table-while-running", test_table_while_running },
     { "memory/table-without-the-rings", test_table_without_rings },
     { "memory/slots", test_memory_slots },
     { "memory/truncated-buffer", test_truncated_buffer },
