@@ -394,6 +394,147 @@ static void test_flush_after_failed_one(const void *unused)
     disk_end(&k);
 }
 
+/* ---- SIGKILL under load ---- */
+
+#define SLOTS 32
+#define KILLS 8
+
+/*
+ * Each slot is a sector that is written again and again, with the number of
+ * the time; or it only flushes.  A flush takes longer than a write, so requests
+ * complete in another order than they were sent in: what the ring alone says is
+ * not enough to find those that are lost.
+ */
+static bool slot_flushes(unsigned n)
+{
+    return n % 8 == 0;
+}
+
+typedef struct Load {
+    Disk k;
+    uint64_t hdr, data, status;
+    uint32_t sent[SLOTS], acked[SLOTS];
+} Load;
+
+static void load_send(Load *l, unsigned n)
+{
+    VufeFrontend *fe = l->k.fe;
+    struct virtio_blk_outhdr *hdr = vufe_mem_ptr(&fe->mem, l->hdr + n * 16,
+                                                 16);
+    uint32_t *data = vufe_mem_ptr(&fe->mem, l->data + n * SECTOR, SECTOR);
+    VufeBuf bufs[] = {
+        { l->hdr + n * 16, 16, false },
+        { l->data + n * SECTOR, SECTOR, false },
+        { l->status + n, 1, true },
+    };
+
+    l->sent[n]++;
+    *hdr = (struct virtio_blk_outhdr){
+        .type = slot_flushes(n) ? VIRTIO_BLK_T_FLUSH : VIRTIO_BLK_T_OUT,
+        .sector = slot_flushes(n) ? 0 : n,
+    };
+    for (unsigned i = 0; i < SECTOR / 4; i++) {
+        data[i] = l->sent[n];
+    }
+    *(uint8_t *)vufe_mem_ptr(&fe->mem, l->status + n, 1) = 0xee;
+    g_assert_cmpint(vufe_ring_add(&fe->rings[0], bufs, 3, n % 2,
+                                  &l->sent[n]), >=, 0);
+}
+
+/* Take what is done, at least one; send it again if @again. */
+static unsigned load_reap(Load *l, bool again)
+{
+    VufeRing *r = &l->k.fe->rings[0];
+    unsigned n = 0;
+    void *token;
+    uint32_t len;
+    int ret;
+
+    g_assert_cmpint(vufe_ring_wait(r, WAIT_MS), ==, 0);
+    while ((ret = vufe_ring_get_used(r, &token, &len)) == 1) {
+        unsigned slot = (uint32_t *)token - l->sent;
+
+        g_assert_cmphex(*(uint8_t *)vufe_mem_ptr(&l->k.fe->mem,
+                                                 l->status + slot, 1), ==, 0);
+        g_assert_cmpuint(l->acked[slot], ==, l->sent[slot] - 1);
+        l->acked[slot] = l->sent[slot];
+        if (again) {
+            load_send(l, slot);
+        }
+        n++;
+    }
+    g_assert_cmpint(ret, ==, 0);
+    vufe_ring_kick(r);
+    return n;
+}
+
+/* What the image holds was acknowledged, or is on its way. */
+static void load_check_image(Load *l)
+{
+    g_autofree char *image = NULL;
+
+    g_assert_true(g_file_get_contents(l->k.image, &image, NULL, NULL));
+    for (unsigned n = 0; n < SLOTS; n++) {
+        const uint32_t *data = (const uint32_t *)(image + n * SECTOR);
+
+        for (unsigned i = 0; i < SECTOR / 4 && !slot_flushes(n); i++) {
+            g_assert_cmpuint(data[i], >=, l->acked[n]);
+            g_assert_cmpuint(data[i], <=, l->sent[n]);
+        }
+    }
+}
+
+static void load_start(Load *l, bool packed, const char *options)
+{
+    VufeOptions opts = { .packed = packed, .inflight = true, .indirect = true,
+                         .event_idx = packed };
+
+    disk_init(&l->k, NULL, options, NULL, "");
+    daemon_proc_start(l->k.d);
+    disk_connect(&l->k, &opts);
+    l->hdr = vufe_mem_alloc(&l->k.fe->mem, 0, SLOTS * 16, 64);
+    l->data = vufe_mem_alloc(&l->k.fe->mem, 0, SLOTS * SECTOR, 4096);
+    l->status = vufe_mem_alloc(&l->k.fe->mem, 0, SLOTS, 64);
+    for (unsigned n = 0; n < SLOTS; n++) {
+        load_send(l, n);
+    }
+    vufe_ring_kick(&l->k.fe->rings[0]);
+}
+
+static void run_kills(bool packed, const char *options)
+{
+    Load l = { 0 };
+
+    load_start(&l, packed, options);
+    for (unsigned i = 0; i < KILLS; i++) {
+        int left = g_test_rand_int_range(1, 2000);
+
+        while (left > 0) {
+            left -= load_reap(&l, true);
+        }
+        daemon_proc_kill(l.k.d);
+        load_check_image(&l);
+        daemon_proc_start(l.k.d);
+        g_assert_cmpint(vufe_reconnect(l.k.fe), ==, 0);
+    }
+    for (unsigned done = 0; done < SLOTS; ) {
+        done += load_reap(&l, false);
+    }
+    g_assert_false(vufe_ring_has_used(&l.k.fe->rings[0]));
+    load_check_image(&l);
+    disk_end(&l.k);
+}
+
+static void test_kill_split(const void *options)
+{
+    run_kills(false, options);
+}
+
+static void test_kill_packed(const void *options)
+{
+    run_kills(true, options);
+}
+
 /* ---- Main ---- */
 
 static void add_for_engines(const char *name, unsigned first, unsigned step,
@@ -430,5 +571,7 @@ int main(int argc, char **argv)
                          engines[0], test_failed_sync_writethrough);
     g_test_add_data_func("/daemon-host-fails/sync/flush-after-failed-one",
                          NULL, test_flush_after_failed_one);
+    add_for_engines("kill/split", 0, 1, test_kill_split);
+    add_for_engines("kill/packed", 0, 1, test_kill_packed);
     return g_test_run();
 }
