@@ -110,11 +110,13 @@ static bool inflight_packed_finish_batch(VirtQueue *vq)
     uint16_t old_used = qatomic_read(&r->old_used_idx);
     uint16_t used = qatomic_read(&r->used_idx);
     bool old_wrap = qatomic_read(&r->old_used_wrap_counter);
+    bool wrap = qatomic_read(&r->used_wrap_counter);
 
     if (old_used >= vq->num || used >= vq->num) {
         return false;
     }
-    if (used != old_used &&
+    /* A batch of the whole ring ends where it began, a lap later. */
+    if ((used != old_used || wrap != old_wrap) &&
         inflight_packed_was_published(vq, old_used, old_wrap)) {
         r->old_free_head = r->free_head;
         r->old_used_wrap_counter = r->used_wrap_counter;

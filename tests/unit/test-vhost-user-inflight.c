@@ -244,15 +244,11 @@ static void test_before_flush(Fixture *f, const void *arg)
     finish_all(f, left, 4);
 }
 
-/* Published, but not noted in the buffer: they are not done again. */
-static void test_inside_flush(Fixture *f, const void *arg)
+/* Flush, and crash when it is published, but not yet noted in the buffer. */
+static void crash_inside_flush(Fixture *f)
 {
-    const intptr_t left[] = { 1, 3 };
     g_autofree uint8_t *before = g_malloc(f->size);
 
-    add_and_pop(f, 4);
-    push(f, 3);
-    push(f, 1);
     memcpy(before, f->view, f->size);
     virtqueue_flush(&f->vq);
     if (f->packed) {
@@ -262,9 +258,42 @@ static void test_inside_flush(Fixture *f, const void *arg)
     }
     memcpy(f->view, before, f->size);
     device_restart(f);
+}
+
+/* What was published is not done again. */
+static void test_inside_flush(Fixture *f, const void *arg)
+{
+    const intptr_t left[] = { 1, 3 };
+
+    add_and_pop(f, 4);
+    push(f, 3);
+    push(f, 1);
+    crash_inside_flush(f);
     g_assert_cmpint(take_used(f), ==, 4);
     g_assert_cmpint(take_used(f), ==, 2);
     finish_all(f, left, 2);
+}
+
+/* Nor if it was all of the ring: the used index is then where it was. */
+static void test_inside_full_flush(Fixture *f, const void *arg)
+{
+    const intptr_t left[] = { 1 };
+    intptr_t n = 0;
+
+    while (add(f, 3 * (n + 1))) {       /* indirect: one entry each */
+        n++;
+        g_assert_true(pop(f));
+    }
+    g_assert_cmpint(n, ==, SIZE);
+    for (int i = 0; i < n; i++) {
+        virtqueue_push(&f->vq, f->popped[i], 1);
+    }
+    crash_inside_flush(f);
+    for (int i = 0; i < n; i++) {
+        g_assert_cmpint(take_used(f), ==, 3 * (i + 1));
+    }
+    g_assert_true(add(f, 1));
+    finish_all(f, left, 1);
 }
 
 /* While the first batch of resubmitted ones is under way. */
@@ -377,6 +406,7 @@ int main(int argc, char **argv)
     add_test("crash/some-done", test_some_done);
     add_test("crash/before-flush", test_before_flush);
     add_test("crash/inside-flush", test_inside_flush);
+    add_test("crash/inside-full-flush", test_inside_full_flush);
     add_test("crash/twice", test_twice);
     add_test("crash/anywhere", test_anywhere);
     add_test("stop/clean", test_clean);
