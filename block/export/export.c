@@ -99,7 +99,8 @@ static bool take_names(BlockExport *exp, json_t *options, Error **errp)
     exp->node_name = opt_take_str_required(options, "node-name", errp);
     return exp->node_name &&
            opt_take_bool(options, "writable", &exp->writable, errp) &&
-           opt_take_bool(options, "writethrough", &exp->writethrough, errp);
+           opt_take_bool(options, "writethrough", &exp->writethrough, errp) &&
+           opt_take_bool(options, "x-share-rw", &exp->share_rw, errp);
 }
 
 static bool open_backend(BlockExport *exp, Error **errp)
@@ -120,7 +121,8 @@ static bool open_backend(BlockExport *exp, Error **errp)
     if (exp->writable) {
         perm |= BLK_PERM_WRITE;
     }
-    exp->blk = blk_new(graph, perm, BLK_PERM_ALL);
+    exp->blk = blk_new(graph, perm, exp->share_rw ? BLK_PERM_ALL :
+                                    BLK_PERM_ALL & ~BLK_PERM_WRITE);
     blk_set_name(exp->blk, exp->id);
     blk_set_enable_write_cache(exp->blk, !exp->writethrough);
     return blk_insert_bs(exp->blk, bs, errp);
@@ -249,6 +251,7 @@ BlockExport *block_export_add(BlockExportList *list, json_t *options_,
     exp = g_malloc0(drv->instance_size);
     exp->drv = drv;
     exp->list = list;
+    exp->share_rw = true;
     if (!block_export_start(exp, options, errp)) {
         block_export_free(exp);
         return NULL;

@@ -35,6 +35,7 @@ struct BlockExport {
     BlockBackend *blk;
     bool writable;
     bool writethrough;
+    bool share_rw;                  /* others may write to the node, too */
     /* The IOThreads to serve it: given ones, or one of its own. */
     IOThread **iothreads;
     int n_iothreads;
@@ -51,7 +52,9 @@ void block_export_list_free(BlockExportList *list);
 /*
  * block-export-add: type, id, node-name, writable, writethrough, iothread (a
  * name, or a list of names: one a queue, round robin), fixed-iothread, and what
- * the type takes.  Uses @options up.
+ * the type takes.  Also x-share-rw: off for a disk that nobody else may write,
+ * as a virtual machine's own devices have it; on, like other servers' exports,
+ * unless given.  Uses @options up.
  */
 BlockExport *block_export_add(BlockExportList *list, json_t *options,
                               Error **errp);

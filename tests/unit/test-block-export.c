@@ -64,13 +64,17 @@ static void fixture_teardown(Fixture *f, const void *arg)
     g_free(f->dir);
 }
 
+static char *good_options(Fixture *f, const char *id, const char *more)
+{
+    return g_strdup_printf("type=vhost-user-blk,id=%s,node-name=disk,"
+                           "addr.type=unix,addr.path=%s%s", id, f->path, more);
+}
+
 /* The options of a good export, and then @more. */
 static BlockExport *add(Fixture *f, const char *id, const char *more,
                         Error **errp)
 {
-    g_autofree char *text =
-        g_strdup_printf("type=vhost-user-blk,id=%s,node-name=disk,"
-                        "addr.type=unix,addr.path=%s%s", id, f->path, more);
+    g_autofree char *text = good_options(f, id, more);
 
     return block_export_add(f->list,
                             keyval_parse(text, NULL, NULL, &error_abort),
@@ -87,6 +91,23 @@ static void expect_error(Fixture *f, const char *text, const char *message)
     g_assert_nonnull(err);
     g_assert_cmpstr(error_get_pretty(err), ==, message);
     error_free(err);
+}
+
+/* A virtual machine's own disk is nobody else's to write. */
+static void test_exclusive(Fixture *f, const void *arg)
+{
+    g_autofree char *second = good_options(f, "e2", "2,writable=on");
+    BlockExport *exp = add(f, "e1", ",writable=on,x-share-rw=off",
+                           &error_abort);
+
+    expect_error(f, second, "Permission conflict on node 'disk': permissions "
+                 "'write' are both required by block device 'e2' (uses node "
+                 "'disk' as 'root' child) and unshared by block device 'e1' "
+                 "(uses node 'disk' as 'root' child).");
+    g_assert_nonnull(add(f, "e3", "3", &error_abort));
+    block_export_del(exp);
+    g_assert_nonnull(add(f, "e1", ",writable=on", &error_abort));
+    g_assert_nonnull(add(f, "e2", "2,writable=on", &error_abort));
 }
 
 #define GOOD "type=vhost-user-blk,id=e,node-name=disk"
@@ -333,6 +354,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     add_test("/block-export/options/errors", test_errors);
+    add_test("/block-export/options/exclusive", test_exclusive);
     add_test("/block-export/options/unknown-keys", test_unknown_keys);
     add_test("/block-export/options/long-path", test_long_path);
     add_test("/block-export/options/write-cache", test_write_cache);
