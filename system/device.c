@@ -214,10 +214,16 @@ static bool take_disk(json_t *props, json_t *export_opts, Error **errp)
     g_autofree char *serial = opt_take_str(props, "serial");
     OnOffAuto write_cache = ON_OFF_AUTO_AUTO;
     uint64_t block_size = 0;
+    bool share_rw = false;
 
     if (!opt_take_on_off_auto(props, "write-cache", &write_cache, errp) ||
-        !opt_take_size(props, "logical_block_size", &block_size, errp)) {
+        !opt_take_size(props, "logical_block_size", &block_size, errp) ||
+        !opt_take_bool(props, "share-rw", &share_rw, errp)) {
         return false;
+    }
+    if (!share_rw) {
+        /* An export shares by default, a device does not. */
+        opt_set_bool(export_opts, "x-share-rw", false);
     }
     if (serial) {
         opt_set_str(export_opts, "serial", serial);
@@ -240,7 +246,6 @@ bool device_to_export(const CmdLine *cmd, json_t *props, json_t *export_opts,
     const char *suffix;
 
     json_object_del(props, "drive");
-    json_object_del(props, "share-rw");
     apply_globals(cmd, props);
     if (!check_neutral(props, errp) || !take_disk(props, export_opts, errp) ||
         !take_queues(cmd, props, export_opts, errp) ||

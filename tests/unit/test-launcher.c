@@ -107,7 +107,7 @@ static void expect_refused(const char *line, const char *wanted)
 /* ---- -drive ---- */
 
 #define EXPORT "--export vhost-user-blk,id=virtio0,node-name=virtio0," \
-    "num-queues=1,queue-size=256,writable=on," \
+    "x-share-rw=off,num-queues=1,queue-size=256,writable=on," \
     "addr.type=unix,addr.path=/dir/0"
 
 static void test_drive_whole(void)
@@ -167,9 +167,10 @@ static void test_drive_export_options(void)
                   "cache=writethrough,serial=S1,id=hd",
                   "--blockdev raw,read-only=on,file.filename=x,"
                   "file.driver=file,node-name=hd "
-                  "--export vhost-user-blk,id=hd,node-name=hd,num-queues=1,"
-                  "queue-size=256,serial=S1,writethrough=on,writable=off,"
-                  "addr.type=unix,addr.path=/dir/0");
+                  "--export vhost-user-blk,id=hd,node-name=hd,"
+                  "x-share-rw=off,num-queues=1,queue-size=256,serial=S1,"
+                  "writethrough=on,writable=off,addr.type=unix,"
+                  "addr.path=/dir/0");
 }
 
 static void test_drive_index(void)
@@ -269,9 +270,10 @@ static void test_device_export_options(void)
                   "logical_block_size=4096,write-cache=off,num-queues=3,"
                   "queue-size=64",
                   "--blockdev null-co,node-name=n "
-                  "--export vhost-user-blk,id=n,node-name=n,serial=S,"
-                  "writethrough=on,logical-block-size=4096,num-queues=3,"
-                  "queue-size=64,writable=on,addr.type=unix,"
+                  "--export vhost-user-blk,id=n,node-name=n,"
+                  "x-share-rw=off,serial=S,writethrough=on,"
+                  "logical-block-size=4096,num-queues=3,queue-size=64,"
+                  "writable=on,addr.type=unix,"
                   "addr.path=/dir/0");
 }
 
@@ -282,16 +284,17 @@ static void test_device_iothread(void)
                   "-device virtio-blk-pci,drive=n,iothread=io",
                   "--object iothread,id=io,poll-max-ns=5 "
                   "--blockdev null-co,node-name=n "
-                  "--export vhost-user-blk,id=n,node-name=n,num-queues=1,"
-                  "queue-size=256,iothread=io,writable=on,addr.type=unix,"
-                  "addr.path=/dir/0");
+                  "--export vhost-user-blk,id=n,node-name=n,"
+                  "x-share-rw=off,num-queues=1,queue-size=256,iothread=io,"
+                  "writable=on,addr.type=unix,addr.path=/dir/0");
     expect_daemon(NULL_NODE "-device {\"driver\":\"virtio-blk-pci\","
                   "\"drive\":\"n\",\"num-queues\":3,"
                   "\"iothread-vq-mapping\":[{\"iothread\":\"a\","
                   "\"vqs\":[0,2]},{\"iothread\":\"b\",\"vqs\":[1]}]}",
                   "--blockdev null-co,node-name=n "
-                  "--export vhost-user-blk,id=n,node-name=n,num-queues=3,"
-                  "queue-size=256,iothread.0=a,iothread.1=b,iothread.2=a,"
+                  "--export vhost-user-blk,id=n,node-name=n,"
+                  "x-share-rw=off,num-queues=3,queue-size=256,"
+                  "iothread.0=a,iothread.1=b,iothread.2=a,"
                   "writable=on,addr.type=unix,addr.path=/dir/0");
     expect_refused(NULL_NODE "-device {\"driver\":\"virtio-blk\","
                    "\"drive\":\"n\",\"num-queues\":1,"
@@ -319,8 +322,8 @@ static void test_device_drive(void)
                   "-device virtio-blk-pci,drive=hd",
                   "--blockdev raw,file.filename=x,file.driver=file,"
                   "node-name=hd --export vhost-user-blk,id=hd,node-name=hd,"
-                  "num-queues=1,queue-size=256,writable=on,addr.type=unix,"
-                  "addr.path=/dir/0");
+                  "x-share-rw=off,num-queues=1,queue-size=256,writable=on,"
+                  "addr.type=unix,addr.path=/dir/0");
     expect_refused("-device virtio-blk-pci",
                    "-device virtio-blk-pci: drive property not set");
     expect_refused("-device virtio-blk-pci,drive=no",
@@ -400,9 +403,9 @@ static void test_graph_moves_as_one(void)
     expect_daemon(TWO_NODES "-device virtio-blk,drive=r",
                   "--blockdev file,node-name=f,filename=x "
                   "--blockdev raw,node-name=r,file=f "
-                  "--export vhost-user-blk,id=r,node-name=r,num-queues=1,"
-                  "queue-size=256,writable=on,addr.type=unix,"
-                  "addr.path=/dir/0");
+                  "--export vhost-user-blk,id=r,node-name=r,"
+                  "x-share-rw=off,num-queues=1,queue-size=256,writable=on,"
+                  "addr.type=unix,addr.path=/dir/0");
     expect_emulator(TWO_NODES "-blockdev null-co,node-name=o -device "
                     "virtio-blk,drive=r -device ide-hd,drive=o",
                     "-blockdev null-co,node-name=o -device "
@@ -451,6 +454,7 @@ static void test_graph_share_rw(void)
         "-device virtio-blk,drive=n,share-rw=on");
 
     g_assert_cmpint(r->plan->exports->len, ==, 2);
+    g_assert_null(strstr(r->daemon, "share-rw"));
     expect_refused(NULL_NODE "-device virtio-blk,drive=n "
                    "-device virtio-blk,drive=n,share-rw=on",
                    "-device virtio-blk,drive=n,share-rw=on: Node 'n' is used "
@@ -476,8 +480,8 @@ static void test_graph_objects(void)
                   "--object secret,id=s,data=x "
                   "--blockdev luks,node-name=l,file.driver=null-co,"
                   "key-secret=s --export vhost-user-blk,id=l,node-name=l,"
-                  "num-queues=1,queue-size=256,writable=on,addr.type=unix,"
-                  "addr.path=/dir/0");
+                  "x-share-rw=off,num-queues=1,queue-size=256,writable=on,"
+                  "addr.type=unix,addr.path=/dir/0");
 }
 
 /* ---- Memory ---- */
