@@ -34,8 +34,14 @@ void virtio_blk_set_features(VirtIODevice *dev, uint64_t features)
 {
     VirtIOBlock *s = container_of(dev, VirtIOBlock, dev);
 
-    /* A driver that cannot flush relies on writes being stable (5.2.5). */
+    /*
+     * A driver that cannot flush relies on writes being stable (5.2.5).  So
+     * does one that has turned the cache off: a front end that lost its
+     * connection sends the features again, but not what the driver wrote into
+     * the configuration space.
+     */
     blk_set_enable_write_cache(s->blk, s->initial_write_cache &&
+                               !s->wants_writethrough &&
                                features & BIT(VIRTIO_BLK_F_FLUSH));
 }
 
@@ -104,6 +110,7 @@ int virtio_blk_set_config(VirtIODevice *dev, size_t offset,
     if (offset != wce || len != 1) {
         return -EINVAL;
     }
+    s->wants_writethrough = data[0] == 0;
     blk_set_enable_write_cache(s->blk, data[0] != 0);
     return 0;
 }

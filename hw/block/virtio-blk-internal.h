@@ -83,6 +83,7 @@ struct VirtIOBlock {
     char serial[VIRTIO_BLK_ID_BYTES + 1];
     bool writable;
     bool initial_write_cache;
+    bool wants_writethrough;        /* front end's thread: said a driver */
     uint32_t block_size;
     uint16_t queue_size;            /* 0: not limited */
     void (*resized)(void *opaque);

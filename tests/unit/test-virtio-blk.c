@@ -292,6 +292,22 @@ static void test_write_cache(Fixture *f, const void *arg)
     g_assert_cmpint(vufe_set_config(f->fe, wce - 1, &off, 1, 0), !=, 0);
 }
 
+/* A driver that turned it off does not flush, also after a reconnect. */
+static void test_write_cache_reconnect(Fixture *f, const void *arg)
+{
+    const uint32_t wce = offsetof(struct virtio_blk_config, wce);
+    uint8_t off = 0, on = 1;
+
+    g_assert_cmpint(vufe_set_config(f->fe, wce, &off, 1, 0), ==, 0);
+    vufe_close(f->fe);
+    f->fe = fake_server_connect(f->server, &(VufeOptions){ 0 });
+    g_assert_false(blk_enable_write_cache(f->server->blk));
+    g_assert_cmpint(vufe_set_config(f->fe, wce, &on, 1, 0), ==, 0);
+    vufe_close(f->fe);
+    f->fe = fake_server_connect(f->server, &(VufeOptions){ 0 });
+    g_assert_true(blk_enable_write_cache(f->server->blk));
+}
+
 /* A driver that cannot flush gets write-through. */
 static void test_no_flush(Fixture *f, const void *arg)
 {
@@ -657,6 +673,8 @@ int main(int argc, char **argv)
     add_test("config/fields", &read_only, test_config);
     add_test("config/fields", &big_blocks, test_config);
     add_test("config/write-cache", &split, test_write_cache);
+    add_test("config/write-cache-reconnect", &split,
+             test_write_cache_reconnect);
     add_test("config/no-flush-is-write-through", &split, test_no_flush);
     add_test("config/resize-is-told", &split, test_resize);
     add_test("error/ranges", &split, test_range_errors);
