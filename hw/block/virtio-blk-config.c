@@ -106,9 +106,17 @@ int virtio_blk_set_config(VirtIODevice *dev, size_t offset,
 {
     VirtIOBlock *s = container_of(dev, VirtIOBlock, dev);
     const size_t wce = offsetof(struct virtio_blk_config, wce);
+    int ret;
 
     if (offset != wce || len != 1) {
         return -EINVAL;
+    }
+    if (data[0] == 0 && blk_enable_write_cache(s->blk)) {
+        /* The driver will not flush what was written until now. */
+        ret = s->writable ? blk_flush(s->blk) : 0;
+        if (ret < 0) {
+            return ret;
+        }
     }
     s->wants_writethrough = data[0] == 0;
     blk_set_enable_write_cache(s->blk, data[0] != 0);

@@ -131,11 +131,19 @@ static bool get_config(VhostUserSession *s, VhostUserMsg *msg, Error **errp)
 static bool set_config(VhostUserSession *s, VhostUserMsg *msg, Error **errp)
 {
     VhostUserConfig *c = &msg->payload.config;
+    int ret = -EINVAL;
 
-    if (msg->size < offsetof(VhostUserConfig, data) ||
-        c->size > sizeof(c->data) ||
-        msg->size < offsetof(VhostUserConfig, data) + c->size ||
-        s->dev->ops->set_config(s->dev, c->offset, c->data, c->size) < 0) {
+    if (msg->size >= offsetof(VhostUserConfig, data) &&
+        c->size <= sizeof(c->data) &&
+        msg->size >= offsetof(VhostUserConfig, data) + c->size) {
+        /* What it changes may be how requests are done: none is under way. */
+        vhost_user_pause_all(s);
+        ret = s->dev->ops->set_config(s->dev, c->offset, c->data, c->size);
+        if (!vhost_user_update_all(s, errp)) {
+            return false;
+        }
+    }
+    if (ret < 0) {
         error_setg(errp, "Cannot write %" PRIu32 " bytes at %" PRIu32
                    " of the configuration space", c->size, c->offset);
         return false;

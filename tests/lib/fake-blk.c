@@ -198,6 +198,12 @@ void fake_blk_resize(BlockBackend *blk, int64_t length)
     blk->ops->resize_cb(blk->opaque);
 }
 
+int blk_flush(BlockBackend *blk)
+{
+    qatomic_inc(&blk->counts[BDRV_REQ_FLUSH]);
+    return qatomic_read(&blk->error);
+}
+
 int64_t blk_getlength(BlockBackend *blk)
 {
     return qatomic_read(&blk->length);

@@ -292,6 +292,27 @@ static void test_write_cache(Fixture *f, const void *arg)
     g_assert_cmpint(vufe_set_config(f->fe, wce - 1, &off, 1, 0), !=, 0);
 }
 
+/* What was written before the cache is off must not stay in it. */
+static void test_write_cache_off_flushes(Fixture *f, const void *arg)
+{
+    const uint32_t wce = offsetof(struct virtio_blk_config, wce);
+    BlockBackend *blk = f->server->blk;
+    uint8_t off = 0;
+
+    fake_blk_set_error(blk, -EIO);
+    g_assert_cmpint(vufe_set_config(f->fe, wce, &off, 1, 0), !=, 0);
+    g_assert_cmpuint(fake_blk_count(blk, BDRV_REQ_FLUSH), ==, 1);
+    g_assert_true(blk_enable_write_cache(blk));
+
+    fake_blk_set_error(blk, 0);
+    g_assert_cmpint(vufe_set_config(f->fe, wce, &off, 1, 0), ==, 0);
+    g_assert_cmpuint(fake_blk_count(blk, BDRV_REQ_FLUSH), ==, 2);
+    g_assert_false(blk_enable_write_cache(blk));
+    /* It is off: nothing is in it. */
+    g_assert_cmpint(vufe_set_config(f->fe, wce, &off, 1, 0), ==, 0);
+    g_assert_cmpuint(fake_blk_count(blk, BDRV_REQ_FLUSH), ==, 2);
+}
+
 /* A driver that turned it off does not flush, also after a reconnect. */
 static void test_write_cache_reconnect(Fixture *f, const void *arg)
 {
@@ -673,6 +694,8 @@ int main(int argc, char **argv)
     add_test("config/fields", &read_only, test_config);
     add_test("config/fields", &big_blocks, test_config);
     add_test("config/write-cache", &split, test_write_cache);
+    add_test("config/write-cache-off-flushes", &split,
+             test_write_cache_off_flushes);
     add_test("config/write-cache-reconnect", &split,
              test_write_cache_reconnect);
     add_test("config/no-flush-is-write-through", &split, test_no_flush);

@@ -25,7 +25,8 @@ typedef struct VirtIODeviceOps {
     void (*set_features)(VirtIODevice *dev, uint64_t features);
     /* Fill in all @len bytes; what the device does not have is zero. */
     void (*get_config)(VirtIODevice *dev, uint8_t *config, size_t len);
-    /* Write [offset, offset + len); -EINVAL if the driver may not. */
+    /* No queue runs.  Write [offset, offset + len); -EINVAL if the driver may
+     * not, -errno if that takes I/O (for which it may block) and this fails. */
     int (*set_config)(VirtIODevice *dev, size_t offset, const uint8_t *data,
                       size_t len);
 
