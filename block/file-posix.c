@@ -272,7 +272,8 @@ static int file_sync(FileState *s)
         return ret;
     }
     if (RETRY_ON_EINTR(file_posix_ops->fdatasync(s->h.fd)) == 0) {
-        return 0;
+        /* Another thread may have been told of the failure in the meantime. */
+        return file_sync_error(s);
     }
     if (errno == EINVAL && s->h.is_device && !s->h.is_blkdev) {
         /* A character device that keeps nothing has nothing to sync. */

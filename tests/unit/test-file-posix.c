@@ -291,6 +291,37 @@ static void test_failed_sync_sticks(void)
     fake_close(bs);
 }
 
+static BlockDriverState *overtaken;
+
+/* The first call succeeds, but only after another one has failed. */
+static int overtaken_fdatasync(int fd)
+{
+    BlockDriverState *bs = overtaken;
+
+    overtaken = NULL;
+    if (bs) {
+        g_assert_cmpint(bs->drv->flush(bs), ==, -EIO);
+        return 0;
+    }
+    errno = EIO;
+    return -1;
+}
+
+/* The kernel says only once that data is lost: to whichever call it is. */
+static void test_sync_overtaken_by_failure(void)
+{
+    FilePosixOps ops = file_posix_system_ops;
+    BlockDriverState *bs = open_rw(fake_dir_on_disk(), "overtaken", 4096);
+
+    ops.fdatasync = overtaken_fdatasync;
+    file_posix_ops = &ops;
+    overtaken = bs;
+    g_assert_cmpint(bs->drv->flush(bs), ==, -EIO);
+    file_posix_ops = &file_posix_system_ops;
+    g_assert_null(overtaken);
+    fake_close(bs);
+}
+
 static void test_failed_fua_sticks(void)
 {
     static const Fault no_space[] = { { .err = ENOSPC } };
@@ -878,6 +909,8 @@ int main(int argc, char **argv)
                     test_direct_bounce);
     g_test_add_func("/file/direct/tail-and-shrunk-file", test_direct_tail);
     g_test_add_func("/file/flush/failed-sync-sticks", test_failed_sync_sticks);
+    g_test_add_func("/file/flush/overtaken-by-a-failure",
+                    test_sync_overtaken_by_failure);
     g_test_add_func("/file/flush/failed-fua-sticks-only-if-the-sync-failed",
                     test_failed_fua_sticks);
     g_test_add_func("/file/flush/failed-fua-on-o-direct", test_direct_fua);
