@@ -193,6 +193,19 @@ static bool open_target(const ConvertArgs *args, ConvertJob *job)
 
 /* ---- All of it ---- */
 
+/* Done means on stable storage, unless the cache mode is "unsafe" (which is the
+ * default); then it means written to the host. */
+static bool flush_target(const ConvertArgs *args, const ConvertJob *job)
+{
+    int ret = blk_flush(job->target);
+
+    if (ret < 0) {
+        error_report("error while flushing '%s': %s", args->target,
+                     g_strerror(-ret));
+    }
+    return ret >= 0;
+}
+
 static bool convert(ConvertArgs *args, ConvertJob *job)
 {
     if (!open_sources(args, job)) {
@@ -203,7 +216,8 @@ static bool convert(ConvertArgs *args, ConvertJob *job)
                      "has a backing file");
         return false;
     }
-    return open_target(args, job) && convert_copy(job) == 0;
+    return open_target(args, job) && convert_copy(job) == 0 &&
+           flush_target(args, job);
 }
 
 int img_convert(const ImgCommand *cmd, int argc, char **argv)
