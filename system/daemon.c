@@ -57,6 +57,7 @@ typedef struct Supervisor {
     int emulator_status;
     bool stopping;             /* the daemon is to end */
     bool kill_it;              /* and somebody is tired of waiting */
+    bool has_died;             /* a daemon that was needed */
     int64_t started_ns;
     int64_t delay_ns;          /* before the next start, if it dies soon */
     int64_t restart_ns;        /* when to start it; 0: not planned */
@@ -124,7 +125,8 @@ static char **daemon_argv(const Supervisor *s)
     }
     for (int i = 0; i < s->plan->exports->len; i++) {
         g_ptr_array_add(args, g_strdup("--export"));
-        g_ptr_array_add(args, plan_export_arg(s->plan, i, s->sockets[i]));
+        g_ptr_array_add(args, plan_export_arg(s->plan, i, s->sockets[i],
+                                              s->has_died));
     }
     g_ptr_array_add(args, g_strdup("--pidfile"));
     g_ptr_array_add(args, g_strdup(s->pid_file));
@@ -224,6 +226,7 @@ static void plan_restart(Supervisor *s)
         warn_report("storage daemon ended with status %d; starting it again",
                     WEXITSTATUS(s->daemon_status));
     }
+    s->has_died = true;
     s->restart_ns = now + s->delay_ns;
     s->delay_ns = MIN(MAX(2 * s->delay_ns, FIRST_DELAY_NS), MAX_DELAY_NS);
 }

@@ -45,7 +45,7 @@ static int print_plan(const Plan *plan, const char *daemon,
     g_autoptr(json_t) both = json_object();
 
     for (int i = 0; i < plan->exports->len; i++) {
-        g_autofree char *arg = plan_export_arg(plan, i, -1);
+        g_autofree char *arg = plan_export_arg(plan, i, -1, false);
 
         json_array_append_new(daemon_list, json_string("--export"));
         json_array_append_new(daemon_list, json_string(arg));

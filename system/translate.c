@@ -39,7 +39,7 @@ static void add_arg(GPtrArray *args, const char *option, char *value)
     g_ptr_array_add(args, value);
 }
 
-char *plan_export_arg(const Plan *plan, int i, int fd)
+char *plan_export_arg(const Plan *plan, int i, int fd, bool again)
 {
     PlanExport *export = g_ptr_array_index(plan->exports, i);
     g_autoptr(json_t) opts = json_deep_copy(export->opts);
@@ -54,6 +54,9 @@ char *plan_export_arg(const Plan *plan, int i, int fd)
         opt_set_str(addr, "path", export->socket_path);
     }
     json_object_set_new(opts, "addr", addr);
+    if (again) {
+        opt_set_str(opts, "writethrough", "on");
+    }
     return keyval_format(opts, "type");
 }
 

@@ -36,9 +36,14 @@ Plan *plan_new(CmdLine *cmd, const PlanHost *host, Error **errp);
 void plan_free(Plan *plan);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Plan, plan_free)
 
-/* The argument of --export number @i: at its socket's path (@fd -1), or with
- * @fd, a socket that listens there.  For g_free(). */
-char *plan_export_arg(const Plan *plan, int i, int fd);
+/*
+ * The argument of --export number @i: at its socket's path (@fd -1), or with
+ * @fd, a socket that listens there.  @again: for a daemon that takes over from
+ * one that died.  The guest may have turned the write cache off since it was
+ * started, and nobody tells the new daemon, so that one writes through.  For
+ * g_free().
+ */
+char *plan_export_arg(const Plan *plan, int i, int fd, bool again);
 
 /* ---- Parts (one file each) ---- */
 

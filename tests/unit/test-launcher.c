@@ -35,7 +35,7 @@ static char *join_daemon(const Plan *plan)
     GString *s = g_string_new(nodes);
 
     for (int i = 0; i < plan->exports->len; i++) {
-        g_autofree char *arg = plan_export_arg(plan, i, -1);
+        g_autofree char *arg = plan_export_arg(plan, i, -1, false);
 
         g_string_append_printf(s, "%s--export %s", s->len ? " " : "", arg);
     }
