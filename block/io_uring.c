@@ -137,6 +137,7 @@ static bool uring_has_events(Uring *u)
 static void uring_reap(Uring *u)
 {
     struct io_uring_cqe *cqe;
+    bool reaped = false;
 
     if (u->reaping) {
         return;
@@ -149,12 +150,17 @@ static void uring_reap(Uring *u)
 
         io_uring_cqe_seen(&u->ring, cqe);
         u->in_flight--;
+        reaped = true;
         if (req) {
             uring_complete(u, req, res);
         }
     }
     u->reaping = false;
-    if (u->queue.first) {
+    /*
+     * The kernel may have taken only a part, and what it took be complete:
+     * then no completion to come would bring us back for the rest.
+     */
+    if (u->queue.first || (reaped && io_uring_sq_ready(&u->ring))) {
         aio_defer(u->ctx, &u->deferred);
     }
 }
