@@ -22,6 +22,7 @@ typedef struct IOThreadProps {
 } IOThreadProps;
 
 #define DEFAULT_POOL_MAX 64
+#define DEFAULT_POLL_MAX_NS 32768   /* as the emulator's iothreads */
 
 /* ---- Help ---- */
 
@@ -67,7 +68,8 @@ static bool take_prop(json_t *opts, const char *key, int64_t *value,
 
 static bool take_props(json_t *opts, IOThreadProps *p, Error **errp)
 {
-    *p = (IOThreadProps){ .thread_pool_max = DEFAULT_POOL_MAX };
+    *p = (IOThreadProps){ .thread_pool_max = DEFAULT_POOL_MAX,
+                          .poll_max_ns = DEFAULT_POLL_MAX_NS };
     if (!take_prop(opts, "poll-max-ns", &p->poll_max_ns, errp) ||
         !take_prop(opts, "poll-grow", &p->poll_grow, errp) ||
         !take_prop(opts, "poll-shrink", &p->poll_shrink, errp) ||

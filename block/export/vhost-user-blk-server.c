@@ -23,11 +23,20 @@ typedef struct VuBlkExport {
     char *path;                     /* of the socket; NULL: none of ours */
 } VuBlkExport;
 
+/*
+ * How long an export's own thread looks for work before it sleeps, at most, as
+ * the emulator's iothreads do.  A busy guest then need not wake it for each
+ * batch, which costs more than serving it; the time adapts, so an idle disk
+ * uses no CPU.
+ */
+#define DEFAULT_POLL_MAX_NS 32768
+#define POLL_NOT_GIVEN UINT64_MAX
+
 typedef struct VuBlkOptions {
     uint64_t num_queues;
     uint64_t queue_size;            /* 0: not given */
     uint64_t logical_block_size;
-    uint64_t poll_max_ns;
+    uint64_t poll_max_ns;           /* POLL_NOT_GIVEN: not given */
     char *serial;
 } VuBlkOptions;
 
@@ -122,8 +131,10 @@ static void make_device(VuBlkExport *vexp, const VuBlkOptions *o)
 
     for (int i = 0; i < exp->n_iothreads; i++) {
         contexts[i] = iothread_get_aio_context(exp->iothreads[i]);
-        if (o->poll_max_ns) {
+        if (o->poll_max_ns != POLL_NOT_GIVEN) {
             aio_context_set_poll_params(contexts[i], o->poll_max_ns, 0, 0);
+        } else if (exp->own_iothread) {
+            aio_context_set_poll_params(contexts[i], DEFAULT_POLL_MAX_NS, 0, 0);
         }
     }
     vexp->device = virtio_blk_new(&conf, resized, vexp);
@@ -142,7 +153,8 @@ static bool vu_blk_create(BlockExport *exp, json_t *options, Error **errp)
 {
     VuBlkExport *vexp = container_of(exp, VuBlkExport, common);
     VuBlkOptions o = { .num_queues = 1,
-                       .logical_block_size = BDRV_SECTOR_SIZE };
+                       .logical_block_size = BDRV_SECTOR_SIZE,
+                       .poll_max_ns = POLL_NOT_GIVEN };
     bool ok = take_options(&o, options, errp);
     int fd = ok ? take_listener(vexp, options, errp) : -1;
 

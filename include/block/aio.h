@@ -58,7 +58,8 @@ void aio_notify(AioContext *ctx);
  * Adaptive polling: before it sleeps, the loop looks for work for up to a
  * while that grows (by @grow, a factor; 0: 2) while that pays off and shrinks
  * (by @shrink; 0: to nothing) while it does not, within @max_ns.  @max_ns 0
- * turns it off, which is the default: an idle loop uses no CPU.
+ * turns it off, which is the default.  A loop that has been idle for longer
+ * than @max_ns does not poll: it uses no CPU.
  */
 void aio_context_set_poll_params(AioContext *ctx, int64_t max_ns, int64_t grow,
                                  int64_t shrink);
