@@ -198,6 +198,18 @@ static bool copy(BlockBackend *in, int64_t start, BlockBackend *out,
     return ret >= 0;
 }
 
+/* Closing would do it, too, but has nobody to tell that it failed. */
+static bool flush_output(BlockBackend *out)
+{
+    int ret = blk_flush(out);
+
+    if (ret < 0) {
+        error_report("error while flushing output image file: %s",
+                     g_strerror(-ret));
+    }
+    return ret >= 0;
+}
+
 int img_dd(const ImgCommand *cmd, int argc, char **argv)
 {
     DdArgs args = { .out_fmt = "raw", .bs = 512, .count = -1 };
@@ -216,7 +228,7 @@ int img_dd(const ImgCommand *cmd, int argc, char **argv)
         out = create_output(&args, length);
     }
     if (out) {
-        ok = copy(in, start, out, length);
+        ok = copy(in, start, out, length) && flush_output(out);
         blk_unref(out);
     }
     blk_unref(in);
