@@ -152,6 +152,8 @@ static void close_node(BlockDriverState *bs)
     g_free(bs->opaque);
     g_free(bs->node_name);
     g_free(bs->filename);
+    g_free(bs->backing_file);
+    g_free(bs->backing_format);
     g_free(bs);
 }
 

@@ -82,6 +82,34 @@ typedef struct BlockCreateOption {
     const char *def_value;         /* shown by help; NULL: none */
 } BlockCreateOption;
 
+/* "qemu-img check": what was found, what was repaired. */
+typedef enum BdrvCheckMode {
+    BDRV_FIX_LEAKS  = 1 << 0,
+    BDRV_FIX_ERRORS = 1 << 1,
+} BdrvCheckMode;
+
+typedef struct BdrvCheckResult {
+    int64_t corruptions, leaks, check_errors;
+    int64_t corruptions_fixed, leaks_fixed;
+    int64_t image_end_offset;      /* 0: not known */
+    int64_t total_clusters, allocated_clusters;    /* total 0: not counted */
+    int64_t fragmented_clusters, compressed_clusters;
+} BdrvCheckResult;
+
+typedef struct QEMUSnapshotInfo {
+    char id_str[128];
+    char name[256];
+    uint64_t vm_state_size;        /* bytes */
+    uint32_t date_sec;             /* since the epoch, UTC */
+    uint32_t date_nsec;
+    uint64_t vm_clock_nsec;
+    uint64_t icount;               /* UINT64_MAX: none */
+    int64_t disk_size;             /* bytes; -1: not recorded */
+} QEMUSnapshotInfo;
+
+/* @done of @total; same thread as the call. */
+typedef void BdrvProgressFunc(void *opaque, int64_t done, int64_t total);
+
 /* How much of an image probing looks at. */
 #define BLOCK_PROBE_BUF_SIZE 512
 
@@ -137,6 +165,33 @@ struct BlockDriver {
      * bdrv_create_file().  @options flat, all taken. */
     bool (*create)(BlockGraph *graph, const char *filename, json_t *options,
                    Error **errp);
+
+    /* Hooks of single formats; control thread, drained.  NULL: cannot. */
+
+    /* Look for damage, repair what @fix says.  0 with @res, or -errno if the
+     * check could not be completed (@res says how far it got). */
+    int (*check)(BlockDriverState *bs, BdrvCheckResult *res, BdrvCheckMode fix);
+    /* Internal snapshots.  create fills in the id that it chose; goto, delete
+     * and load_tmp take what find found. */
+    bool (*snapshot_create)(BlockDriverState *bs, QEMUSnapshotInfo *sn,
+                            Error **errp);
+    bool (*snapshot_goto)(BlockDriverState *bs, const char *id, Error **errp);
+    bool (*snapshot_delete)(BlockDriverState *bs, const char *id, Error **errp);
+    /* *list: g_new'ed array, *n entries. */
+    bool (*snapshot_list)(BlockDriverState *bs, QEMUSnapshotInfo **list,
+                          size_t *n, Error **errp);
+    /* From now on read the snapshot (a read-only node). */
+    bool (*snapshot_load_tmp)(BlockDriverState *bs, const char *id,
+                              Error **errp);
+    /* Change creation options of what exists; @options flat, all taken. */
+    bool (*amend)(BlockDriverState *bs, json_t *options, bool force,
+                  BdrvProgressFunc *progress, void *opaque, Error **errp);
+    const BlockCreateOption *amend_opts;
+    /* Record the backing file in the image; NULL: none. */
+    bool (*change_backing_file)(BlockDriverState *bs, const char *file,
+                                const char *format, Error **errp);
+    /* Drop all data of this layer. */
+    bool (*make_empty)(BlockDriverState *bs, Error **errp);
 
     /*
      * Requests.  Any thread, many at once, blocking.  0 or -errno.  Ranges are
@@ -225,6 +280,10 @@ struct BlockDriverState {
     BlockLimits bl;
     BdrvChild *file;               /* the primary child, or NULL */
     BdrvChild *backing;
+    /* What the image's header says of its backing file: set by open, NULL if
+     * nothing.  The core opens it unless the options say otherwise. */
+    char *backing_file;
+    char *backing_format;
 
     /* Control thread. */
     int refcnt;
