@@ -1,0 +1,489 @@
+/*
+ * qcow2, whole: what the files of the driver share.
+ *
+ * Source: "QEMU QCOW Image Format", docs/interop/qcow2 of QEMU (the
+ * specification); section names below are its.
+ *
+ * How the parts fit, and every rule about threads, is in docs/devel/qcow2.md:
+ * read that first.  In short:
+ *
+ *   - Look-ups are lock-free: the L1 table and the cached L2 slices are read
+ *     by atomic loads, slices under a sequence count.  A miss takes the lock.
+ *   - One lock an image, s->lock, guards all else.  No I/O runs under it: what
+ *     needs I/O drops it and takes it again, and says so where it is declared
+ *     ("may drop the lock": look again at whatever you knew).
+ *   - A request that uses a mapping holds a pin from before the look-up until
+ *     its data I/O is done.  A cluster that is freed is neither reused nor
+ *     punched before all pins of that time are gone and the tables that no
+ *     longer refer to it are durable (qcow2-free.c).
+ *   - Tables are written back in one place and one order (qcow2-flush.c).
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#ifndef BLOCK_QCOW2_H
+#define BLOCK_QCOW2_H
+
+#include "qemu/osdep.h"
+#include "block/block-driver.h"
+#include "block/lock-order.h"
+
+/* ---- On disk (big-endian) ---- */
+
+#define QCOW2_MAGIC 0x514649fbu             /* "QFI\xfb" */
+
+#define QCOW2_MIN_CLUSTER_BITS 9
+#define QCOW2_MAX_CLUSTER_BITS 21
+#define QCOW2_MAX_REFTABLE_SIZE (8 * MiB)
+#define QCOW2_MAX_L1_SIZE (32 * MiB)
+#define QCOW2_MAX_SNAPSHOTS 65536
+#define QCOW2_MAX_BACKING_NAME 1023
+#define QCOW2_MAX_BITMAPS 65535
+
+/* "Header": byte offsets of its fields, and its lengths. */
+enum {
+    QCOW2_V2_HEADER_LENGTH = 72,
+    QCOW2_V3_HEADER_LENGTH = 104,           /* the least of version 3 */
+    QCOW2_HEADER_LENGTH = 112,              /* what is written */
+};
+
+enum {
+    QCOW2_INCOMPAT_DIRTY       = 1 << 0,
+    QCOW2_INCOMPAT_CORRUPT     = 1 << 1,
+    QCOW2_INCOMPAT_DATA_FILE   = 1 << 2,
+    QCOW2_INCOMPAT_COMPRESSION = 1 << 3,
+    QCOW2_INCOMPAT_EXTL2       = 1 << 4,
+    QCOW2_INCOMPAT_MASK        = 0x1f,
+
+    QCOW2_COMPAT_LAZY_REFCOUNTS = 1 << 0,
+    QCOW2_COMPAT_MASK           = 1 << 0,
+
+    QCOW2_AUTOCLEAR_BITMAPS       = 1 << 0,
+    QCOW2_AUTOCLEAR_DATA_FILE_RAW = 1 << 1,
+    QCOW2_AUTOCLEAR_MASK          = 0x3,
+};
+
+typedef enum Qcow2CryptMethod {
+    QCOW2_CRYPT_NONE,
+    QCOW2_CRYPT_AES,
+    QCOW2_CRYPT_LUKS,
+} Qcow2CryptMethod;
+
+typedef enum Qcow2CompressionType {
+    QCOW2_COMPRESSION_ZLIB,
+    QCOW2_COMPRESSION_ZSTD,
+} Qcow2CompressionType;
+
+/* "Header extensions" */
+enum {
+    QCOW2_EXT_END            = 0,
+    QCOW2_EXT_BACKING_FORMAT = 0xe2792aca,
+    QCOW2_EXT_FEATURE_TABLE  = 0x6803f857,
+    QCOW2_EXT_BITMAPS        = 0x23852875,
+    QCOW2_EXT_CRYPTO         = 0x0537be77,
+    QCOW2_EXT_DATA_FILE      = 0x44415441,
+};
+
+/* "L1 table entry", "L2 table entry", "Standard Cluster Descriptor" */
+#define QCOW2_OFLAG_COPIED      (1ULL << 63)
+#define QCOW2_OFLAG_COMPRESSED  (1ULL << 62)
+#define QCOW2_OFLAG_ZERO        (1ULL << 0)
+#define QCOW2_L1_OFFSET_MASK    0x00fffffffffffe00ULL
+#define QCOW2_L2_OFFSET_MASK    0x00fffffffffffe00ULL
+#define QCOW2_L1_RESERVED_MASK  0x7f000000000001ffULL
+#define QCOW2_L2_STD_RESERVED_MASK 0x3f000000000001feULL
+#define QCOW2_REFTABLE_OFFSET_MASK 0xfffffffffffffe00ULL
+#define QCOW2_SUBCLUSTERS 32                /* of an extended L2 entry */
+
+/* ---- In memory ---- */
+
+typedef struct Qcow2Cache Qcow2Cache;
+typedef struct Qcow2Table Qcow2Table;
+typedef struct Qcow2MetadataSet Qcow2MetadataSet;
+typedef struct Qcow2Pins Qcow2Pins;
+typedef struct Qcow2Frees Qcow2Frees;
+typedef struct Qcow2Snapshot Qcow2Snapshot;
+typedef struct Qcow2Codec Qcow2Codec;
+
+/* A header extension that we do not know; kept when the header is rewritten. */
+typedef struct Qcow2UnknownExtension {
+    uint32_t type;
+    uint32_t length;
+    uint8_t *data;
+} Qcow2UnknownExtension;
+
+/*
+ * The active L1 table.  Entries are in host byte order and change by atomic
+ * stores (release) under the lock; growing publishes a new object and frees the
+ * old one once no pin can have seen it.
+ */
+typedef struct Qcow2L1 {
+    int64_t offset;                 /* of the table in the file */
+    uint32_t size;                  /* entries */
+    uint64_t entries[];
+} Qcow2L1;
+
+/* Why a cluster is freed: decides whether the file is told. */
+typedef enum Qcow2DiscardType {
+    QCOW2_DISCARD_NEVER,
+    QCOW2_DISCARD_ALWAYS,
+    QCOW2_DISCARD_REQUEST,          /* pass-discard-request */
+    QCOW2_DISCARD_SNAPSHOT,         /* pass-discard-snapshot */
+    QCOW2_DISCARD_OTHER,            /* pass-discard-other */
+    QCOW2_DISCARD_MAX,
+} Qcow2DiscardType;
+
+/* "overlap-check": kinds of metadata that a write must not hit. */
+typedef enum Qcow2MetadataKind {
+    QCOW2_OL_MAIN_HEADER      = 1 << 0,
+    QCOW2_OL_ACTIVE_L1        = 1 << 1,
+    QCOW2_OL_ACTIVE_L2        = 1 << 2,
+    QCOW2_OL_REFCOUNT_BLOCK   = 1 << 3,
+    QCOW2_OL_REFCOUNT_TABLE   = 1 << 4,
+    QCOW2_OL_SNAPSHOT_TABLE   = 1 << 5,
+    QCOW2_OL_INACTIVE_L1      = 1 << 6,
+    QCOW2_OL_INACTIVE_L2      = 1 << 7,
+    QCOW2_OL_BITMAP_DIRECTORY = 1 << 8,
+
+    QCOW2_OL_CONSTANT = QCOW2_OL_MAIN_HEADER | QCOW2_OL_ACTIVE_L1 |
+                        QCOW2_OL_REFCOUNT_TABLE | QCOW2_OL_SNAPSHOT_TABLE |
+                        QCOW2_OL_BITMAP_DIRECTORY,
+    QCOW2_OL_CACHED   = QCOW2_OL_CONSTANT | QCOW2_OL_ACTIVE_L2 |
+                        QCOW2_OL_REFCOUNT_BLOCK | QCOW2_OL_INACTIVE_L1,
+    QCOW2_OL_ALL      = QCOW2_OL_CACHED | QCOW2_OL_INACTIVE_L2,
+} Qcow2MetadataKind;
+
+/* An allocating write that is under way (qcow2-inflight.c). */
+typedef struct Qcow2Inflight {
+    int64_t offset, bytes;          /* guest; whole clusters */
+    ListNode node;                  /* s->inflight */
+} Qcow2Inflight;
+
+typedef struct BDRVQcow2State {
+    /* Constant while undrained: geometry … */
+    int qcow_version;
+    int cluster_bits;
+    int64_t cluster_size;
+    int subcluster_bits;            /* cluster_bits without extended L2 */
+    int64_t subcluster_size;
+    int subclusters_per_cluster;    /* 1 or 32 */
+    int l2_entry_words;             /* 1; 2 with extended L2 entries */
+    int l2_bits;                    /* log2 of entries a table */
+    int l2_slice_bits;              /* log2 of entries a slice */
+    int refcount_order;
+    int refcount_bits;
+    int refcount_block_bits;        /* log2 of refcounts a block */
+    uint64_t refcount_max;
+    int csize_shift;                /* "Compressed Clusters Descriptor" */
+    uint64_t csize_mask;
+    uint64_t cluster_offset_mask;
+    Qcow2CompressionType compression_type;
+    Qcow2CryptMethod crypt_method;
+    struct QCryptoBlock *crypto;    /* NULL: not encrypted, or not opened */
+    int64_t crypto_header_offset, crypto_header_length;
+    BdrvChild *data_file;           /* == bs->file without an external one */
+    char *image_data_file;          /* its name in the header; may be NULL */
+    char *image_backing_file, *image_backing_format;   /* as in the header */
+    bool writable;                  /* opened so: tables may change */
+
+    /* … and options. */
+    bool use_lazy_refcounts;
+    int overlap_check;              /* Qcow2MetadataKind */
+    bool discard_passthrough[QCOW2_DISCARD_MAX];
+    bool discard_no_unref;
+    uint64_t cache_clean_interval_s;
+
+    /* Read by anyone, lock-free; see the files named. */
+    Qcow2L1 *l1;                    /* atomic pointer: qcow2-l2.c */
+    Qcow2Cache *l2_cache;           /* slices: qcow2-cache.c */
+    Qcow2MetadataSet *metadata;     /* qcow2-overlap.c */
+    Qcow2Pins *pins;                /* qcow2-pin.c */
+    bool metadata_dirty;            /* atomic: a flush has tables to write */
+    bool corrupt;                   /* atomic: writes fail with -EIO */
+
+    DriverLock lock;
+
+    /* Header (qcow2-header.c). */
+    uint64_t incompatible_features GUARDED_BY(driver_class);
+    uint64_t compatible_features GUARDED_BY(driver_class);
+    uint64_t autoclear_features GUARDED_BY(driver_class);
+    uint32_t header_length GUARDED_BY(driver_class);
+    uint8_t *unknown_header_fields GUARDED_BY(driver_class);
+    GPtrArray *unknown_extensions GUARDED_BY(driver_class);
+    bool header_busy GUARDED_BY(driver_class);
+
+    /* Refcounts and allocation (qcow2-refcount.c, qcow2-alloc.c). */
+    int64_t reftable_offset GUARDED_BY(driver_class);
+    uint32_t reftable_size GUARDED_BY(driver_class);        /* entries */
+    uint64_t *reftable GUARDED_BY(driver_class);            /* host order */
+    uint8_t *reftable_dirty GUARDED_BY(driver_class);       /* a bit a sector */
+    bool reftable_busy GUARDED_BY(driver_class);            /* being grown */
+    Qcow2Cache *refcount_cache GUARDED_BY(driver_class);    /* whole blocks */
+    int64_t free_cluster_index GUARDED_BY(driver_class);
+    int64_t free_byte_offset GUARDED_BY(driver_class);      /* compressed */
+    uint64_t *l1_dirty GUARDED_BY(driver_class);            /* a bit a sector */
+
+    /* Requests that change tables (qcow2-inflight.c). */
+    List inflight GUARDED_BY(driver_class);
+    Qcow2Frees *frees GUARDED_BY(driver_class);             /* qcow2-free.c */
+
+    /* Write-back (qcow2-flush.c): one flush at a time, for all who wait. */
+    uint64_t flush_wanted GUARDED_BY(driver_class);
+    uint64_t flush_done GUARDED_BY(driver_class);
+    bool flush_running GUARDED_BY(driver_class);
+    int flush_ret GUARDED_BY(driver_class);
+
+    /* Whatever a thread may wait for, it waits for here, with a predicate. */
+    QemuCond cond;
+
+    /* Snapshots, bitmaps: change only while drained. */
+    int64_t snapshots_offset, snapshots_size;
+    uint32_t nb_snapshots;
+    Qcow2Snapshot *snapshots;
+    uint32_t nb_bitmaps;
+    uint64_t bitmap_directory_offset, bitmap_directory_size;
+} BDRVQcow2State;
+
+/* ---- qcow2-pin.c: requests that use mappings ---- */
+
+/*
+ * Pin: from now on nothing that the caller looks up is reused or punched, until
+ * the pin is dropped.  Lock-free, cheap, any thread; nests.  The returned word
+ * is for unpin, which any thread may call; never 0.  What is freed while a pin
+ * is held waits for it, so a holder must not wait for a flush or for space.
+ */
+uintptr_t qcow2_pin(BDRVQcow2State *s);
+void qcow2_unpin(BDRVQcow2State *s, uintptr_t pin);
+
+/* Has every pin that existed when @grace was started been dropped?  Never
+ * blocks; under the lock; once true it stays so. */
+typedef struct Qcow2Grace {
+    bool quiet[2];
+} Qcow2Grace;
+void qcow2_grace_start(BDRVQcow2State *s, Qcow2Grace *grace);
+bool qcow2_grace_over(BDRVQcow2State *s, Qcow2Grace *grace)
+    REQUIRES(driver_class);
+Qcow2Pins *qcow2_pins_new(void);
+void qcow2_pins_free(Qcow2Pins *pins);
+
+/* ---- qcow2-cache.c: tables in memory ---- */
+
+/* @n_tables (at least 1) of @table_size bytes.  NULL: no memory. */
+Qcow2Cache *qcow2_cache_new(size_t table_size, unsigned n_tables);
+/* Nothing in it may be dirty unless the image is given up. */
+void qcow2_cache_free(Qcow2Cache *c);
+
+/*
+ * Lock-free: copy @n words (host byte order) of the table at @offset from word
+ * @index on, as they were at one moment.  False: not cached (or being changed
+ * too often).  @n up to 64.
+ */
+bool qcow2_cache_peek(Qcow2Cache *c, int64_t offset, unsigned index,
+                      unsigned n, uint64_t *words);
+
+/*
+ * The table at @offset, read from the file if need be: may drop the lock.  *t
+ * is valid only while the lock is held on; nobody holds two tables.  get_empty:
+ * a new one, zeroed and dirty, for an area that was just allocated; what the
+ * file holds there does not matter.  0 or -errno.
+ */
+int qcow2_cache_get(BlockDriverState *bs, Qcow2Cache *c, int64_t offset,
+                    Qcow2Table **t) REQUIRES(driver_class);
+int qcow2_cache_get_empty(BlockDriverState *bs, Qcow2Cache *c, int64_t offset,
+                          Qcow2Table **t) REQUIRES(driver_class);
+
+/* Words in host order.  Set marks the table dirty. */
+uint64_t qcow2_table_get64(const Qcow2Table *t, unsigned index)
+    REQUIRES(driver_class);
+void qcow2_table_set64(BDRVQcow2State *s, Qcow2Table *t, unsigned index,
+                       uint64_t value) REQUIRES(driver_class);
+/* Two words at once, for extended L2 entries: no reader sees one without the
+ * other. */
+void qcow2_table_set_pair(BDRVQcow2State *s, Qcow2Table *t, unsigned index,
+                          uint64_t first, uint64_t second)
+    REQUIRES(driver_class);
+/* The bytes as on disk, for refcount blocks: change them, then mark dirty. */
+uint8_t *qcow2_table_bytes(Qcow2Table *t) REQUIRES(driver_class);
+void qcow2_table_mark_dirty(BDRVQcow2State *s, Qcow2Table *t)
+    REQUIRES(driver_class);
+
+/* Forget what is cached of an area that is freed or rewritten behind the
+ * cache, dirty or not. */
+void qcow2_cache_forget(Qcow2Cache *c, int64_t offset, int64_t bytes)
+    REQUIRES(driver_class);
+bool qcow2_cache_is_dirty(Qcow2Cache *c) REQUIRES(driver_class);
+/* Write all that is dirty now (of it a copy: the lock is dropped meanwhile).
+ * Only qcow2-flush.c calls it, one at a time.  What failed stays dirty. */
+int qcow2_cache_write_back(BlockDriverState *bs, Qcow2Cache *c)
+    REQUIRES(driver_class);
+/* Drop clean tables that were not used since the last call. */
+void qcow2_cache_clean_unused(Qcow2Cache *c) REQUIRES(driver_class);
+
+/* ---- qcow2-l2.c: from guest offsets to host clusters ---- */
+
+typedef enum Qcow2ExtentType {
+    QCOW2_EXTENT_UNALLOCATED,       /* reads from the backing file, or zero */
+    QCOW2_EXTENT_ZERO_PLAIN,        /* reads as zeroes, no cluster */
+    QCOW2_EXTENT_ZERO_ALLOC,        /* reads as zeroes, has a cluster */
+    QCOW2_EXTENT_UNALLOCATED_ALLOC, /* subclusters not allocated, but with
+                                     * a cluster for them */
+    QCOW2_EXTENT_NORMAL,
+    QCOW2_EXTENT_COMPRESSED,        /* one cluster at a time */
+} Qcow2ExtentType;
+
+/* A run of one type that is contiguous on the host. */
+typedef struct Qcow2Extent {
+    Qcow2ExtentType type;
+    int64_t bytes;                  /* from the offset asked for; > 0 */
+    int64_t host_offset;            /* NORMAL, …_ALLOC: of that offset, in
+                                     * the data file */
+    uint64_t l2_entry;              /* COMPRESSED: the descriptor */
+    bool copied;                    /* refcount 1: may be written in place */
+} Qcow2Extent;
+
+/*
+ * Look up the run at @offset, at most @bytes.  _nowait: any thread, lock-free,
+ * no I/O; -EAGAIN if a table is missing.  The other loads tables; takes the
+ * lock for that, so do not hold it.  -EIO for entries that break the
+ * specification (the image is then marked corrupt if it can be).  The caller
+ * holds a pin for as long as it uses what it got.
+ */
+int qcow2_map_nowait(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                     Qcow2Extent *extent);
+int qcow2_map(BlockDriverState *bs, int64_t offset, int64_t bytes,
+              Qcow2Extent *extent);
+/* The same for words of one L2 entry: what it says of subcluster @sc.  *host:
+ * of the cluster.  -EIO: invalid. */
+int qcow2_entry_type(const BDRVQcow2State *s, uint64_t l2_entry,
+                     uint64_t l2_bitmap, unsigned sc, Qcow2ExtentType *type);
+
+/* "Compressed Clusters Descriptor": where its bytes are, and how many may be. */
+void qcow2_parse_compressed(const BDRVQcow2State *s, uint64_t l2_entry,
+                            int64_t *host_offset, int *bytes);
+
+/*
+ * The slice that maps @offset, to be changed: the L2 table is allocated, or
+ * copied if it is shared.  *index is that of the entry in the slice (words:
+ * times l2_entry_words).  May drop the lock; *t as from qcow2_cache_get().
+ */
+int qcow2_l2_get_for_write(BlockDriverState *bs, int64_t offset,
+                           Qcow2Table **t, unsigned *index)
+    REQUIRES(driver_class);
+/* The slice for reading, NULL if there is no table. May drop the lock. */
+int qcow2_l2_get(BlockDriverState *bs, int64_t offset, Qcow2Table **t,
+                 unsigned *index) REQUIRES(driver_class);
+int64_t qcow2_l1_coverage(const BDRVQcow2State *s);   /* bytes an L1 entry */
+/* Make room for @entries; new table on disk.  Control thread.  May drop. */
+int qcow2_grow_l1(BlockDriverState *bs, uint32_t entries)
+    REQUIRES(driver_class);
+void qcow2_l1_set(BDRVQcow2State *s, unsigned index, uint64_t entry)
+    REQUIRES(driver_class);
+
+/* ---- qcow2-refcount.c, qcow2-alloc.c ---- */
+
+int qcow2_get_refcount(BlockDriverState *bs, int64_t cluster_index,
+                       uint64_t *refcount) REQUIRES(driver_class);
+/* Add @delta to the refcounts of the clusters that @offset, @bytes touch; all
+ * or nothing.  -EIO (and corrupt) below 0, -EINVAL above the maximum.  May
+ * drop the lock.  A cluster that reaches 0 can be allocated at once: freeing
+ * goes through qcow2_free_later(), not here. */
+int qcow2_update_refcount(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                          int64_t delta) REQUIRES(driver_class);
+/* Contiguous clusters, refcount 1, in the image file; the offset, or -errno.
+ * May drop the lock. */
+int64_t qcow2_alloc_clusters(BlockDriverState *bs, int64_t bytes)
+    REQUIRES(driver_class);
+/* As many clusters as are free from @offset on, up to @bytes; the bytes got. */
+int64_t qcow2_alloc_clusters_at(BlockDriverState *bs, int64_t offset,
+                                int64_t bytes) REQUIRES(driver_class);
+/* @bytes < cluster_size for compressed data, packed with other such. */
+int64_t qcow2_alloc_bytes(BlockDriverState *bs, int bytes)
+    REQUIRES(driver_class);
+/* "refcount block entry" n of a block as on disk. */
+uint64_t qcow2_refcount_read(const uint8_t *block, int order, uint64_t index);
+void qcow2_refcount_write(uint8_t *block, int order, uint64_t index,
+                          uint64_t value);
+/* Drop references and the cluster's contents once that is safe; does not
+ * block, cannot fail.  @bytes of any length: whole clusters that they touch. */
+void qcow2_free_later(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                      Qcow2DiscardType type) REQUIRES(driver_class);
+/* What an L2 entry refers to, by type. */
+void qcow2_free_entry_later(BlockDriverState *bs, uint64_t l2_entry,
+                            Qcow2DiscardType type) REQUIRES(driver_class);
+/* Do all that can be done of the frees that are safe now.  With nothing pinned
+ * and all flushed: all.  May drop the lock. */
+int qcow2_process_frees(BlockDriverState *bs) REQUIRES(driver_class);
+
+/* ---- qcow2-flush.c ---- */
+
+/* Every table change made before is durable when this returns 0.  Joins a
+ * flush under way, or runs one for all who wait.  May drop the lock. */
+int qcow2_flush_metadata(BlockDriverState *bs) REQUIRES(driver_class);
+/* Write the tables in their order, without a last flush of the file: what
+ * eviction needs. May drop the lock. */
+int qcow2_write_back_metadata(BlockDriverState *bs) REQUIRES(driver_class);
+
+/* ---- qcow2-header.c ---- */
+
+/* Rewrite the first cluster from the state.  May drop the lock. */
+int qcow2_update_header(BlockDriverState *bs) REQUIRES(driver_class);
+/* Set or clear the dirty bit, durably.  clean: flushes first. May drop. */
+int qcow2_mark_dirty(BlockDriverState *bs) REQUIRES(driver_class);
+int qcow2_mark_clean(BlockDriverState *bs) REQUIRES(driver_class);
+int qcow2_mark_corrupt(BlockDriverState *bs) REQUIRES(driver_class);
+int qcow2_mark_consistent(BlockDriverState *bs) REQUIRES(driver_class);
+
+/* ---- qcow2-overlap.c ---- */
+
+Qcow2MetadataSet *qcow2_metadata_new(void);
+void qcow2_metadata_free(Qcow2MetadataSet *set);
+int qcow2_metadata_add(BDRVQcow2State *s, int64_t offset, int64_t bytes,
+                       Qcow2MetadataKind kind) REQUIRES(driver_class);
+void qcow2_metadata_remove(BDRVQcow2State *s, int64_t offset, int64_t bytes)
+    REQUIRES(driver_class);
+/* Lock-free: the kinds, of those in @kinds, that the range of the image file
+ * hits. */
+int qcow2_metadata_overlap(BDRVQcow2State *s, int kinds, int64_t offset,
+                           int64_t bytes);
+/* Any thread.  Says so once, sets the corrupt bit if @fatal and possible; from
+ * then on writes fail with -EIO.  Do not hold the lock; the _locked one may
+ * drop it. */
+void qcow2_signal_corruption(BlockDriverState *bs, bool fatal, int64_t offset,
+                             int64_t bytes, const char *fmt, ...)
+    G_GNUC_PRINTF(5, 6);
+void qcow2_signal_corruption_locked(BlockDriverState *bs, bool fatal,
+                                    int64_t offset, int64_t bytes,
+                                    const char *fmt, ...)
+    G_GNUC_PRINTF(5, 6) REQUIRES(driver_class);
+
+/* ---- qcow2-compress.c ---- */
+
+/* @dest of cluster_size bytes; exactly that much must come out.  0, -EIO. */
+int qcow2_decompress(const BDRVQcow2State *s, void *dest, const void *src,
+                     size_t src_size);
+/* Bytes written to @dest (less than cluster_size), -ENOSPC: does not shrink. */
+ssize_t qcow2_compress(const BDRVQcow2State *s, void *dest, size_t dest_size,
+                       const void *src);
+
+/* ---- Entry points of the table in qcow2.c ---- */
+
+int qcow2_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                 QEMUIOVector *qiov, size_t qiov_offset, int flags);
+int qcow2_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                  QEMUIOVector *qiov, size_t qiov_offset, int flags);
+int qcow2_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                        int flags);
+int qcow2_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes);
+int qcow2_flush(BlockDriverState *bs);
+int qcow2_block_status(BlockDriverState *bs, bool want_zero, int64_t offset,
+                       int64_t bytes, int64_t *pnum, int64_t *map,
+                       BlockDriverState **file);
+BdrvMapResult qcow2_map_request(BlockDriverState *bs, BdrvTrackedRequest *req,
+                                BdrvMapping *mapping);
+bool qcow2_truncate(BlockDriverState *bs, int64_t offset, bool exact,
+                    PreallocMode prealloc, int flags, Error **errp);
+bool qcow2_create(BlockGraph *graph, const char *filename, json_t *options,
+                  Error **errp);
+json_t *qcow2_measure(json_t *options, BlockDriverState *in_bs, Error **errp);
+json_t *qcow2_get_specific_info(BlockDriverState *bs, Error **errp);
+
+#endif
