@@ -20,6 +20,7 @@ struct BlockGraph {
     GraphLock lock;
     List nodes GUARDED_BY(graph_class);
     uint64_t next_auto_name GUARDED_BY(graph_class);
+    int backing_depth;          /* control thread: images being opened */
 };
 
 /* Counters of threads that hardly ever share one; summed when asked for. */
@@ -177,6 +178,18 @@ json_t *bdrv_crumple_copy(const json_t *options, Error **errp);
 /* Take the options that every node has; start from @common->flags. */
 bool bdrv_take_common_options(json_t *options, BdrvCommonOptions *common,
                               Error **errp);
+
+/* Length of "protocol" in front of a colon; 0: a plain path. */
+size_t bdrv_protocol_length(const char *filename);
+/* How a backing file is opened, from how its overlay is. */
+int bdrv_backing_flags(int flags);
+
+/* ---- block/backing.c ---- */
+
+/* After the driver's open: the backing file that the option @value ("backing",
+ * NULL if not given) or the header asks for. */
+bool bdrv_open_backing(BlockDriverState *bs, const json_t *value,
+                       Error **errp);
 
 /* ---- block/block-backend.c ---- */
 

@@ -34,8 +34,7 @@ BlockDriver *bdrv_find_format(const char *format_name)
     return NULL;
 }
 
-/* Length of "protocol" in front of a colon; 0: a plain path. */
-static size_t protocol_length(const char *filename)
+size_t bdrv_protocol_length(const char *filename)
 {
     size_t n = strcspn(filename, ":/");
 
@@ -61,7 +60,7 @@ static BlockDriver *device_driver(const char *filename)
 
 BlockDriver *bdrv_find_protocol(const char *filename, Error **errp)
 {
-    size_t n = protocol_length(filename);
+    size_t n = bdrv_protocol_length(filename);
     g_autofree char *protocol = g_strndup(filename, n);
     BlockDriver *const *drv;
 
@@ -287,12 +286,20 @@ static bool refuse_leftovers(BlockDriver *drv, json_t *options, Error **errp)
 
 static bool open_driver(BlockDriverState *bs, json_t *options, Error **errp)
 {
+    g_autoptr(json_t) backing = NULL;
+
+    if (bs->drv->supports_backing) {
+        /* Also a null, which is not the same as nothing. */
+        backing = json_incref(json_object_get(options, "backing"));
+        json_object_del(options, "backing");
+    }
     bs->opaque = g_malloc0(MAX(bs->drv->instance_size, 1));
     if (!bs->drv->open(bs, options, bs->open_flags, errp)) {
         return false;
     }
     bs->is_open = true;
-    if (!refuse_leftovers(bs->drv, options, errp)) {
+    if (!refuse_leftovers(bs->drv, options, errp) ||
+        !bdrv_open_backing(bs, backing, errp)) {
         return false;
     }
     if (bs->read_only) {
@@ -332,10 +339,12 @@ static BlockDriverState *make_node(BlockGraph *graph, BlockDriver *drv,
     bs->filename = g_strdup(filename);
     bs->options = json_deep_copy(options);
     json_object_set_new(bs->options, "driver", json_string(drv->format_name));
+    bs->is_opening = true;
     if (!open_driver(bs, options, errp)) {
         bdrv_unref(bs);
         return NULL;
     }
+    bs->is_opening = false;
     if (!bs->filename && bs->file) {
         bs->filename = g_strdup(bdrv_get_filename(bs->file->bs));
     }
@@ -403,7 +412,7 @@ static int file_flags(int flags)
            BDRV_O_PROTOCOL | BDRV_O_UNMAP | BDRV_O_AUTO_RDONLY;
 }
 
-static int backing_flags(int flags)
+int bdrv_backing_flags(int flags)
 {
     return flags & ~(BDRV_O_RDWR | BDRV_O_COPY_ON_READ | BDRV_O_RESIZE |
                      BDRV_O_PROTOCOL);
@@ -564,7 +573,7 @@ BlockDriverState *bdrv_open(BlockGraph *graph, const char *filename,
         assert(!filename && !options);
         bs = bdrv_find_node(graph, reference);
         /* One that is being opened cannot be its own child. */
-        if (!bs || !bs->is_open) {
+        if (!bs || bs->is_opening) {
             error_setg(errp, "Cannot find device='%s' nor node-name='%s'",
                        reference, reference);
             return NULL;
@@ -596,7 +605,7 @@ static BlockDriverState *open_child_node(BlockDriverState *parent,
                                          json_t *value, int role,
                                          Error **errp)
 {
-    int flags = role & BDRV_CHILD_COW ? backing_flags(parent->open_flags) :
+    int flags = role & BDRV_CHILD_COW ? bdrv_backing_flags(parent->open_flags) :
                 file_flags(parent->open_flags);
     BlockDriverState *bs;
     json_t *options;

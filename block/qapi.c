@@ -38,6 +38,23 @@ static void add_driver_info(BlockDriverState *bs, json_t *info)
     json_object_set_new(info, "dirty-flag", json_boolean(bdi.is_dirty));
 }
 
+/* What the header says; a name that is relative to nothing has no full one. */
+static void add_backing(BlockDriverState *bs, json_t *info)
+{
+    g_autofree char *full = bdrv_get_full_backing_filename(bs, NULL);
+
+    if (!bs->backing_file || !*bs->backing_file) {
+        return;
+    }
+    set_filename(info, "backing-filename", bs->backing_file);
+    if (full) {
+        set_filename(info, "full-backing-filename", full);
+    }
+    if (bs->backing_format && *bs->backing_format) {
+        set_filename(info, "backing-filename-format", bs->backing_format);
+    }
+}
+
 json_t *bdrv_query_image_info(BlockDriverState *bs, Error **errp)
 {
     g_autoptr(json_t) info = json_object();
@@ -60,6 +77,7 @@ json_t *bdrv_query_image_info(BlockDriverState *bs, Error **errp)
         json_object_set_new(info, "actual-size", json_integer(allocated));
     }
     add_driver_info(bs, info);
+    add_backing(bs, info);
     specific = bdrv_get_specific_info(bs, &err);
     if (err) {
         error_propagate(errp, err);

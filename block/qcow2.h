@@ -356,7 +356,7 @@ int qcow2_map(BlockDriverState *bs, int64_t offset, int64_t bytes,
 int qcow2_entry_type(const BDRVQcow2State *s, uint64_t l2_entry,
                      uint64_t l2_bitmap, unsigned sc, Qcow2ExtentType *type);
 
-/* "Compressed Clusters Descriptor": where its bytes are, and how many may be. */
+/* "Compressed Clusters Descriptor": where its bytes are, how many may be. */
 void qcow2_parse_compressed(const BDRVQcow2State *s, uint64_t l2_entry,
                             int64_t *host_offset, int *bytes);
 

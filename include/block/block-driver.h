@@ -290,6 +290,7 @@ struct BlockDriverState {
     int quiesce_counter;           /* drains of this node that are under way */
     bool tracking_for_alignment;
     bool is_open;                  /* the driver's open succeeded */
+    bool is_opening;               /* no parent may have it yet */
     List children;
     List parents;
     ListNode graph_node;

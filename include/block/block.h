@@ -114,6 +114,17 @@ BlockDriverState *bdrv_filter_or_cow_bs(BlockDriverState *bs);
 BlockDriverState *bdrv_primary_bs(BlockDriverState *bs);   /* "file" child */
 BlockDriverState *bdrv_backing_bs(BlockDriverState *bs);
 
+/* The name in the image's header, as one that can be opened from here: new
+ * string.  NULL: none; or with @errp, one that is relative to no folder. */
+char *bdrv_get_full_backing_filename(BlockDriverState *bs, Error **errp);
+/* Put @backing (a new reference; NULL: nothing) below @bs.  Drains.  On failure
+ * there is none. */
+bool bdrv_set_backing_hd(BlockDriverState *bs, BlockDriverState *backing,
+                         Error **errp);
+/* Record the backing file in the image's header; NULL: none.  Drains. */
+bool bdrv_change_backing_file(BlockDriverState *bs, const char *file,
+                              const char *format, Error **errp);
+
 /* Length in bytes, a multiple of 512, or -errno.  Any thread. */
 int64_t bdrv_getlength(BlockDriverState *bs);
 /* Bytes that the image takes on the host, or -errno. */

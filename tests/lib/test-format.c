@@ -75,7 +75,7 @@ static bool format_open(BlockDriverState *bs, json_t *options, int flags,
                         Error **errp)
 {
     TestFormat *s = bs->opaque;
-    char magic[4];
+    char header[64];
     int ret;
 
     s->offset = 4096;
@@ -83,13 +83,14 @@ static bool format_open(BlockDriverState *bs, json_t *options, int flags,
         !bdrv_open_file_child(bs, options, errp)) {
         return false;
     }
-    ret = bdrv_pread(bs->file, 0, sizeof(magic), magic, 0);
+    ret = bdrv_pread(bs->file, 0, sizeof(header), header, 0);
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Could not read the header");
         return false;
     }
-    return bdrv_open_child(bs, options, "backing", BDRV_CHILD_COW, true,
-                           &bs->backing, errp);
+    /* After the magic, the backing file's name. */
+    bs->backing_file = g_strndup(header + 4, sizeof(header) - 4);
+    return true;
 }
 
 static int format_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes,
@@ -166,16 +167,6 @@ static BlockDriver driver_format = {
 
 /* ---- "test-cow" ---- */
 
-static bool cow_open(BlockDriverState *bs, json_t *options, int flags,
-                     Error **errp)
-{
-    if (!bdrv_open_child(bs, options, "backing", BDRV_CHILD_COW, true,
-                         &bs->backing, errp)) {
-        return false;
-    }
-    return test_node_open(bs, options, flags, errp);
-}
-
 static int64_t cow_getlength(BlockDriverState *bs)
 {
     return test_node_disk(bs)->size;
@@ -215,7 +206,7 @@ static BlockDriver driver_cow = {
     .format_name = "test-cow",
     .instance_size = sizeof(TestNode),
     .supports_backing = true,
-    .open = cow_open,
+    .open = test_node_open,
     .close = test_node_close,
     .getlength = cow_getlength,
     .block_status = cow_block_status,
