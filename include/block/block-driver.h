@@ -229,6 +229,25 @@ struct BlockDriver {
     json_t *(*get_specific_info)(BlockDriverState *bs, Error **errp);
     json_t *(*measure)(json_t *options, BlockDriverState *in_bs, Error **errp);
 
+    /*
+     * Dirty bitmaps that the image keeps.  Control thread, nothing of the node
+     * runs; all may block.  NULL: the format keeps none.
+     *
+     * Could a new persistent bitmap of that name and granularity be stored?
+     */
+    bool (*can_store_new_dirty_bitmap)(BlockDriverState *bs, const char *name,
+                                       uint32_t granularity, Error **errp);
+    /* Forget @name in the image; that it is not there is no error. */
+    bool (*remove_persistent_dirty_bitmap)(BlockDriverState *bs,
+                                           const char *name, Error **errp);
+    /*
+     * Write the node's persistent bitmaps into the image; with
+     * @release_stored, let go of those that were (the node closes).  Called
+     * before close of a writable node, and before it is inactivated.
+     */
+    bool (*store_dirty_bitmaps)(BlockDriverState *bs, bool release_stored,
+                                Error **errp);
+
     /* Which flags of a write or write_zeroes the driver honours itself; the
      * core emulates FUA by a flush. */
     int supported_write_flags;
