@@ -29,9 +29,11 @@ HBitmapPiece hbitmap_piece(const HBitmap *hb, int64_t pos, int64_t len)
     uint64_t first, end;
 
     piece_bits(hb, pos, len, &first, &end);
-    return hbitmap_find_bit(hb, first, end, true) == end ? HBITMAP_PIECE_ZEROES :
-           hbitmap_find_bit(hb, first, end, false) == end ? HBITMAP_PIECE_ONES :
-           HBITMAP_PIECE_MIXED;
+    if (hbitmap_find_bit(hb, first, end, true) == end) {
+        return HBITMAP_PIECE_ZEROES;
+    }
+    return hbitmap_find_bit(hb, first, end, false) == end ?
+           HBITMAP_PIECE_ONES : HBITMAP_PIECE_MIXED;
 }
 
 static void serialize_leaf(const Node *leaf, uint64_t word, int64_t len,

@@ -60,5 +60,9 @@ uint64_t hbitmap_find_bit(const HBitmap *hb, uint64_t from, uint64_t end,
                           bool dirty);
 /* The leaf that has @bit, or what stands for it. */
 const Node *hbitmap_leaf_of(const HBitmap *hb, uint64_t bit);
+/* Replace @n bits of one leaf, from @bit (a multiple of 64), by those of the
+ * little-endian words at @data. */
+void hbitmap_put_bits(HBitmap *hb, uint64_t bit, uint64_t n,
+                      const uint8_t *data);
 
 #endif

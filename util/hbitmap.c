@@ -160,6 +160,42 @@ void hbitmap_fill_bits(HBitmap *hb, uint64_t first, uint64_t end, bool dirty)
     }
 }
 
+/* The same for hbitmap_put_bits(), in the node in @slot. */
+static int64_t put(HBitmap *hb, Node **slot, int level, uint64_t bit,
+                   uint64_t n, const uint8_t *data)
+{
+    int64_t change = 0;
+
+    materialise(hb, slot, level);
+    if (level == 0) {
+        for (uint64_t i = 0; i < n; i += 64) {
+            uint64_t *word = &(*slot)->words[(bit + i) / 64];
+            uint64_t mask = word_mask(0, MIN(n - i, 64) - 1);
+            uint64_t new, old = *word;
+
+            memcpy(&new, data + i / 8, sizeof(new));
+            *word = (old & ~mask) | (GUINT64_FROM_LE(new) & mask);
+            change += __builtin_popcountll(*word) - __builtin_popcountll(old);
+        }
+    } else {
+        unsigned shift = level_shift(level - 1);
+
+        change = put(hb, &(*slot)->child[bit >> shift], level - 1,
+                     bit & (level_bits(level - 1) - 1), n, data);
+    }
+    (*slot)->count += change;
+    collapse(hb, slot, level);
+    return change;
+}
+
+void hbitmap_put_bits(HBitmap *hb, uint64_t bit, uint64_t n,
+                      const uint8_t *data)
+{
+    assert(n > 0 && bit % 64 == 0 && bit + n <= hb->bits &&
+           bit / LEAF_BITS == (bit + n - 1) / LEAF_BITS);
+    put(hb, &hb->root, hb->top, bit, n, data);
+}
+
 /* ---- Looking for bits ---- */
 
 static uint64_t find_in_leaf(const Node *n, uint64_t from, bool dirty)

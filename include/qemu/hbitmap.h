@@ -64,4 +64,31 @@ void hbitmap_merge(HBitmap *hb, const HBitmap *src);
 /* Change the size; what is new is clean. */
 void hbitmap_truncate(HBitmap *hb, int64_t size);
 
+/*
+ * ---- Bitmap data ----
+ *
+ * The bits as qcow2 stores them (its specification, "Bitmap data"): a bit for
+ * each granule, the lowest bit of a byte first, what is left of the last byte
+ * zero.  It is read and written in pieces: @pos and @len are in bytes of data,
+ * multiples of 8 (a piece may reach past the end of the data).
+ */
+
+typedef enum HBitmapPiece {
+    HBITMAP_PIECE_ZEROES,      /* no granule is dirty */
+    HBITMAP_PIECE_ONES,        /* all are (those that exist) */
+    HBITMAP_PIECE_MIXED,
+} HBitmapPiece;
+
+/* Bytes of data of a bitmap of that shape. */
+int64_t hbitmap_data_size(int64_t size, uint32_t granularity);
+HBitmapPiece hbitmap_piece(const HBitmap *hb, int64_t pos, int64_t len);
+/* Past the end of the data come zeroes. */
+void hbitmap_serialize(const HBitmap *hb, int64_t pos, int64_t len,
+                       uint8_t *buf);
+/* Replace the piece's bits; those past the end are ignored. */
+void hbitmap_deserialize(HBitmap *hb, int64_t pos, int64_t len,
+                         const uint8_t *buf);
+void hbitmap_deserialize_zeroes(HBitmap *hb, int64_t pos, int64_t len);
+void hbitmap_deserialize_ones(HBitmap *hb, int64_t pos, int64_t len);
+
 #endif

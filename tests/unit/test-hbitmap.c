@@ -1,6 +1,6 @@
 /*
  * HBitmap: random operations against a model with a byte a granule, shapes at
- * the edges.
+ * the edges, and the data as images have it.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
@@ -111,6 +111,68 @@ static void check_all(const Model *m)
     g_assert_cmpint(hbitmap_size(m->hb), ==, m->size);
 }
 
+/* ---- Data ---- */
+
+/* The data, bit by bit, as the specification says. */
+static uint8_t *model_data(const Model *m, int64_t len)
+{
+    uint8_t *data = g_malloc0(len);
+
+    for (int64_t i = 0; i < m->n; i++) {
+        data[i / 8] |= m->dirty[i] << i % 8;
+    }
+    return data;
+}
+
+static HBitmapPiece model_piece(const Model *m, int64_t pos, int64_t len)
+{
+    int64_t end = MIN((pos + len) * 8, m->n);
+    int64_t dirty = 0;
+
+    for (int64_t i = pos * 8; i < end; i++) {
+        dirty += m->dirty[i];
+    }
+    return dirty == 0 ? HBITMAP_PIECE_ZEROES :
+           dirty == end - pos * 8 ? HBITMAP_PIECE_ONES : HBITMAP_PIECE_MIXED;
+}
+
+/* Through data in pieces of @piece into another one that is dirty at random. */
+static void check_data(const Model *m, int64_t piece)
+{
+    int64_t size = hbitmap_data_size(m->size, m->gran);
+    int64_t len = QEMU_ALIGN_UP(MAX(size, 1), piece);
+    g_autofree uint8_t *want = model_data(m, len);
+    g_autofree uint8_t *got = g_malloc(piece);
+    g_autoptr(HBitmap) other = hbitmap_new(m->size, m->gran);
+
+    g_assert_cmpint(size, ==, (m->n + 7) / 8);
+    hbitmap_set(other, m->size / 3, m->size / 2);
+    for (int64_t pos = 0; pos < len; pos += piece) {
+        HBitmapPiece kind = hbitmap_piece(m->hb, pos, piece);
+
+        g_assert_cmpint(kind, ==, model_piece(m, pos, piece));
+        hbitmap_serialize(m->hb, pos, piece, got);
+        g_assert_cmpmem(got, piece, want + pos, piece);
+        if (kind == HBITMAP_PIECE_ZEROES) {
+            hbitmap_deserialize_zeroes(other, pos, piece);
+        } else if (kind == HBITMAP_PIECE_ONES) {
+            hbitmap_deserialize_ones(other, pos, piece);
+        } else {
+            if (pos + piece >= size && m->n % 8) {
+                /* Bits past the end may be anything. */
+                got[size - 1 - pos] |= 0xff << m->n % 8;
+            }
+            hbitmap_deserialize(other, pos, piece, got);
+        }
+    }
+    for (int64_t i = 0; i < m->n; i++) {
+        g_assert_cmpint(hbitmap_get(other, i * m->gran), ==, m->dirty[i]);
+    }
+    g_assert_cmpint(hbitmap_count(other), ==, hbitmap_count(m->hb));
+    /* The same tree, so in the same memory. */
+    g_assert_cmpint(hbitmap_memory(other), ==, hbitmap_memory(m->hb));
+}
+
 /* ---- Random operations ---- */
 
 static int64_t random_upto(int64_t max)
@@ -173,6 +235,7 @@ static void run_random(int64_t gran, int64_t granules, int steps)
         random_step(&m, max_size);
         if (i % 50 == 0) {
             check_all(&m);
+            check_data(&m, 512 << g_test_rand_int_range(0, 8));
         }
     }
     model_destroy(&m);
@@ -228,6 +291,7 @@ static void test_granularities(void)
 static void test_empty(void)
 {
     g_autoptr(HBitmap) hb = hbitmap_new(0, 512);
+    uint8_t buf[8] = { 1 };
     int64_t a, b;
 
     hbitmap_set(hb, 0, 512);
@@ -235,6 +299,8 @@ static void test_empty(void)
     g_assert_cmpint(hbitmap_next_dirty(hb, 0, INT64_MAX), ==, -1);
     g_assert_cmpint(hbitmap_next_zero(hb, 0, INT64_MAX), ==, -1);
     g_assert_false(hbitmap_next_dirty_area(hb, 0, 1, 1, &a, &b));
+    hbitmap_serialize(hb, 0, 8, buf);
+    g_assert_cmpint(buf[0], ==, 0);
     hbitmap_truncate(hb, 1);
     hbitmap_set(hb, 0, 1);
     g_assert_cmpint(hbitmap_count(hb), ==, 512);
@@ -265,6 +331,8 @@ static void test_huge(void)
         hbitmap_reset(hb, 0, INT64_MAX);
         g_assert_cmpint(hbitmap_count(hb), ==, 0);
         g_assert_cmpint(hbitmap_next_zero(copy, 0, INT64_MAX), ==, -1);
+        g_assert_cmpint(hbitmap_piece(copy, 0, INT64_MAX - 7), ==,
+                        HBITMAP_PIECE_ONES);
         g_assert_cmpint(hbitmap_memory(copy), <, 64 * KiB);
     }
 }
@@ -337,6 +405,24 @@ static void test_merge_finer(void)
     test_merge(16384, 512);
 }
 
+/* Bits 0, 9 and 17: bytes 01 02 02. */
+static void test_data_order(void)
+{
+    g_autoptr(HBitmap) hb = hbitmap_new(20 * 512, 512);
+    uint8_t buf[16];
+
+    memset(buf, 0xee, sizeof(buf));
+    hbitmap_set(hb, 0, 1);
+    hbitmap_set(hb, 9 * 512, 512);
+    hbitmap_set(hb, 17 * 512 + 511, 1);
+    g_assert_cmpint(hbitmap_data_size(20 * 512, 512), ==, 3);
+    hbitmap_serialize(hb, 0, sizeof(buf), buf);
+    g_assert_cmpmem(buf, 4, "\1\2\2\0", 4);
+    for (size_t i = 4; i < sizeof(buf); i++) {
+        g_assert_cmpint(buf[i], ==, 0);
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -350,5 +436,6 @@ int main(int argc, char **argv)
     g_test_add_func("/hbitmap/merge/same-granularity", test_merge_same);
     g_test_add_func("/hbitmap/merge/coarser", test_merge_coarser);
     g_test_add_func("/hbitmap/merge/finer", test_merge_finer);
+    g_test_add_func("/hbitmap/data/bit-order", test_data_order);
     return g_test_run();
 }
