@@ -22,7 +22,7 @@ static const char *const rank_names[] = {
     [RANK_PROTOCOL] = "protocol", [RANK_REQS] = "reqs",
     [RANK_THROTTLE] = "throttle", [RANK_POOL] = "pool",
     [RANK_CONTEXT] = "context",   [RANK_TIMER] = "timer",
-    [RANK_LEAF] = "leaf",
+    [RANK_BITMAP] = "bitmap",     [RANK_LEAF] = "leaf",
 };
 
 static __thread LockRank held[MAX_HELD];

@@ -12,6 +12,8 @@
  *   pool       a thread pool's queue and workers
  *   context    lists of an AioContext that several threads use
  *   timer      timer lists
+ *   bitmap     a node's dirty bitmaps: only ever held for work in memory, so
+ *              that it may be taken under any of the above
  *   leaf       takes nothing else, holds nothing across a call
  *
  * Each line is a lock *class*: a typed mutex, of which there may be many
@@ -44,6 +46,7 @@ typedef enum LockRank {
     RANK_POOL,
     RANK_CONTEXT,
     RANK_TIMER,
+    RANK_BITMAP,
     RANK_LEAF,
 } LockRank;
 
@@ -135,6 +138,7 @@ LOCK_CLASS(ThrottleLock, throttle, RANK_THROTTLE, ACQUIRED_AFTER(reqs_class));
 LOCK_CLASS(PoolLock, pool, RANK_POOL, ACQUIRED_AFTER(throttle_class));
 LOCK_CLASS(ContextLock, context, RANK_CONTEXT, ACQUIRED_AFTER(pool_class));
 LOCK_CLASS(TimerLock, timer, RANK_TIMER, ACQUIRED_AFTER(context_class));
-LOCK_CLASS(LeafLock, leaf, RANK_LEAF, ACQUIRED_AFTER(timer_class));
+LOCK_CLASS(BitmapLock, bitmap, RANK_BITMAP, ACQUIRED_AFTER(timer_class));
+LOCK_CLASS(LeafLock, leaf, RANK_LEAF, ACQUIRED_AFTER(bitmap_class));
 
 #endif
