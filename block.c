@@ -108,6 +108,7 @@ BlockDriverState *bdrv_new_node(BlockGraph *graph, const char *node_name,
     list_init(&bs->children);
     list_init(&bs->parents);
     bdrv_tracked_init_node(bs);
+    bdrv_dirty_bitmap_init_node(bs);
 
     graph_lock(&graph->lock);
     ok = name_node_locked(graph, bs, node_name, errp);
@@ -116,6 +117,7 @@ BlockDriverState *bdrv_new_node(BlockGraph *graph, const char *node_name,
     }
     graph_unlock(&graph->lock);
     if (!ok) {
+        bdrv_dirty_bitmap_destroy_node(bs);
         bdrv_tracked_destroy_node(bs);
         g_free(bs);
         return NULL;
@@ -147,6 +149,7 @@ static void close_node(BlockDriverState *bs)
     graph_lock(&graph->lock);
     list_remove(&bs->graph_node);
     graph_unlock(&graph->lock);
+    bdrv_dirty_bitmap_destroy_node(bs);
     bdrv_tracked_destroy_node(bs);
     json_decref(bs->options);
     g_free(bs->opaque);

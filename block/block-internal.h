@@ -114,6 +114,33 @@ void bdrv_tracked_leave(BdrvTrackedRequest *req);
  * it. */
 void bdrv_update_alignment_tracking(BlockDriverState *bs);
 
+/* ---- block/dirty-bitmap.c ---- */
+
+void bdrv_dirty_bitmap_init_node(BlockDriverState *bs);
+/* Forgets what has not been stored. */
+void bdrv_dirty_bitmap_destroy_node(BlockDriverState *bs);
+/* The length of @bs has been changed. */
+void bdrv_dirty_bitmaps_truncate(BlockDriverState *bs);
+
+/* Is there a bitmap that records? */
+static inline bool bdrv_is_recording(BlockDriverState *bs)
+{
+    return qatomic_read(&bs->dirty_recording) > 0;
+}
+
+void bdrv_mark_dirty(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                     int ret);
+
+/* The driver has written (zeroes), or discarded, these aligned bytes; if @ret
+ * is < 0, perhaps a part of them.  Before the request completes. */
+static inline void bdrv_note_written(BlockDriverState *bs, int64_t offset,
+                                     int64_t bytes, int ret)
+{
+    if (unlikely(bdrv_is_recording(bs))) {
+        bdrv_mark_dirty(bs, offset, bytes, ret);
+    }
+}
+
 /* ---- block/io.c, block/io-zero.c: after admission, in a thread that may
  * block ---- */
 

@@ -94,6 +94,7 @@ bool bdrv_truncate(BdrvChild *child, int64_t offset, bool exact,
         ok = bdrv_truncate(bs->file, offset, exact, prealloc, flags, errp);
     }
     bdrv_refresh_total_bytes(bs);
+    bdrv_dirty_bitmaps_truncate(bs);
     if (ok && bs->total_bytes < 0) {
         error_setg_errno(errp, -bs->total_bytes,
                          "Could not refresh total sector count");

@@ -321,6 +321,10 @@ struct BlockDriverState {
     ReqsLock reqs_lock;
     List tracked_requests GUARDED_BY(reqs_class);
     List waiting_requests GUARDED_BY(reqs_class);  /* first come first served */
+    int dirty_recording;           /* atomic: how many dirty bitmaps record
+                                    * writes; grows drained */
+    BitmapLock bitmap_lock;
+    List dirty_bitmaps GUARDED_BY(bitmap_class);   /* the newest first */
 };
 
 /* ---- For open, on the control thread ---- */
