@@ -149,6 +149,17 @@ static int zero_unaligned(BlockDriverState *bs, int64_t offset, int64_t bytes,
     return ret;
 }
 
+/* Blocks at the ends were read, modified and written. */
+static void note_zeroed(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                        int ret)
+{
+    int64_t align = bs->bl.request_alignment;
+    int64_t start = QEMU_ALIGN_DOWN(offset, align);
+
+    bdrv_note_written(bs, start, QEMU_ALIGN_UP(offset + bytes, align) - start,
+                      ret);
+}
+
 int bdrv_do_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
                           int flags)
 {
@@ -171,6 +182,7 @@ int bdrv_do_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
     } else {
         ret = zero_aligned(bs, offset, bytes, flags);
     }
+    note_zeroed(bs, offset, bytes, ret);
     if (ret < 0) {
         return ret;
     }
@@ -202,6 +214,7 @@ int bdrv_do_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes)
         int64_t n = MIN(bytes, max);
         int ret = bs->drv->pdiscard(bs, offset, n);
 
+        bdrv_note_written(bs, offset, n, ret);
         if (ret < 0 && ret != -ENOTSUP) {
             return ret;
         }

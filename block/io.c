@@ -190,6 +190,7 @@ static int driver_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes,
     bdrv_debug_event(bs, "pwritev");
     ret = driver_rw(bs, true, offset, bytes, qiov, qiov_offset,
                     flags & (supported | BDRV_REQ_REGISTERED_BUF));
+    bdrv_note_written(bs, offset, bytes, ret);
     bdrv_debug_event(bs, "pwritev_done");
     if (ret < 0) {
         return ret;

@@ -145,9 +145,40 @@ static void send_home(BdrvTrackedRequest *req, void (*fn)(AioWork *work))
     }
 }
 
+/* ---- Dirty bitmaps on the fast path ---- */
+
+/* @req passes through @bs, which records.  False: it needs a worker. */
+static bool note_recording(BdrvTrackedRequest *req, BlockDriverState *bs)
+{
+    switch (req->type) {
+    case BDRV_REQ_WRITE:
+    case BDRV_REQ_WRITE_ZEROES:
+    case BDRV_REQ_DISCARD:
+        break;
+    default:
+        return true;
+    }
+    if (req->dirty_bs) {
+        return false;                   /* there is room for one node */
+    }
+    req->dirty_bs = bs;
+    req->dirty_offset = req->map_offset;
+    return true;
+}
+
+/* Whatever came of it: a part may have been written. */
+static void mark_submitted(BdrvTrackedRequest *req, int ret)
+{
+    bdrv_mark_dirty(req->dirty_bs, req->dirty_offset, req->bytes, ret);
+    req->dirty_bs = NULL;
+}
+
 void bdrv_request_complete(BdrvTrackedRequest *req, int ret)
 {
     req->ret = ret;
+    if (unlikely(req->dirty_bs)) {
+        mark_submitted(req, ret);
+    }
     release(req);
     set_state(req, BDRV_REQ_STATE_COMPLETED);
     send_home(req, finish_work);
@@ -203,6 +234,7 @@ static void to_worker(BdrvTrackedRequest *req)
         req->unpin(req);
         req->unpin = NULL;
     }
+    req->dirty_bs = NULL;
     req->path = BDRV_PATH_WORKER;
     set_state(req, BDRV_REQ_STATE_QUEUED);
     req->work.run = worker_run;
@@ -213,6 +245,10 @@ static void to_worker(BdrvTrackedRequest *req)
 
 void bdrv_request_to_worker(BdrvTrackedRequest *req)
 {
+    /* A part may have been written, and the worker be cancelled. */
+    if (unlikely(req->dirty_bs)) {
+        mark_submitted(req, -EAGAIN);
+    }
     to_worker(req);
 }
 
@@ -313,6 +349,9 @@ static bool map_down(BdrvTrackedRequest *req)
             return true;
         }
         if (bdrv_is_tracking(bs) || !fits(bs, req)) {
+            return false;
+        }
+        if (unlikely(bdrv_is_recording(bs)) && !note_recording(req, bs)) {
             return false;
         }
         if (bs->drv->submit) {
@@ -434,6 +473,7 @@ void blk_aio_submit(BlockBackend *blk, BdrvTrackedRequest *req)
     assert(req->ctx);
     req->bs = NULL;
     req->unpin = NULL;
+    req->dirty_bs = NULL;
     req->tracked_bs = NULL;
     req->was_parked = false;
     req->cancel_requested = false;

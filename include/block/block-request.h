@@ -111,6 +111,11 @@ struct BdrvTrackedRequest {
     void (*unpin)(BdrvTrackedRequest *req);
     void *pin;
 
+    /* The node on the way of a submitted write that records it in its dirty
+     * bitmaps, where the request is at dirty_offset; or NULL. */
+    BlockDriverState *dirty_bs;
+    int64_t dirty_offset;
+
     /* Tracking (block/tracked-request.c), under the node's reqs_lock. */
     BlockDriverState *tracked_bs;   /* NULL: not tracked */
     bool serialising;
