@@ -13,6 +13,7 @@
 #include "qemu/cutils.h"
 #include "qemu/error.h"
 #include "block/block-internal.h"
+#include "block/dirty-bitmap.h"
 
 #define MAX_NODE_NAME 31
 
@@ -125,6 +126,16 @@ BlockDriverState *bdrv_new_node(BlockGraph *graph, const char *node_name,
     return bs;
 }
 
+/* While the node can still be written; bitmaps that are lost are reported. */
+static void store_bitmaps(BlockDriverState *bs)
+{
+    Error *err = NULL;
+
+    if (!bdrv_store_dirty_bitmaps(bs, true, &err)) {
+        error_report_err(err);
+    }
+}
+
 static void close_node(BlockDriverState *bs)
 {
     BlockGraph *graph = bs->graph;
@@ -132,7 +143,10 @@ static void close_node(BlockDriverState *bs)
 
     if (bs->is_open) {
         if (!bs->read_only) {
-            int ret = bdrv_flush(bs);
+            int ret;
+
+            store_bitmaps(bs);
+            ret = bdrv_flush(bs);
 
             if (ret < 0) {
                 error_report("node '%s': flush on close failed: %s",

@@ -241,9 +241,11 @@ struct BlockDriver {
     bool (*remove_persistent_dirty_bitmap)(BlockDriverState *bs,
                                            const char *name, Error **errp);
     /*
-     * Write the node's persistent bitmaps into the image; with
-     * @release_stored, let go of those that were (the node closes).  Called
-     * before close of a writable node, and before it is inactivated.
+     * Write the node's persistent bitmaps into the image, but those that are
+     * inconsistent or to be skipped; with @release_stored, let go of those
+     * that were.  What the image has besides stays: a second call finds
+     * nothing to do.  Called before close of a writable node, and before it
+     * is inactivated.
      */
     bool (*store_dirty_bitmaps)(BlockDriverState *bs, bool release_stored,
                                 Error **errp);

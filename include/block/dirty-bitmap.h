@@ -154,6 +154,24 @@ void bdrv_dirty_bitmap_abdicate(BdrvDirtyBitmap *bitmap);
 void bdrv_reclaim_dirty_bitmap(BdrvDirtyBitmap *bitmap);
 bool bdrv_dirty_bitmap_has_successor(BdrvDirtyBitmap *bitmap);
 
+/* ---- Images that keep bitmaps: control; these block ---- */
+
+/* Default granularity: a cluster, but 4 KiB to 64 KiB; 64 KiB without. */
+uint32_t bdrv_get_default_bitmap_granularity(BlockDriverState *bs);
+/* Could such a persistent bitmap be stored? */
+bool bdrv_can_store_new_dirty_bitmap(BlockDriverState *bs, const char *name,
+                                     uint32_t granularity, Error **errp);
+/* Remove it from the image; not from memory. */
+bool bdrv_remove_persistent_dirty_bitmap(BlockDriverState *bs,
+                                         const char *name, Error **errp);
+/*
+ * Have the driver write the persistent bitmaps, with @release_stored letting go
+ * of them.  Closing a node does that, but cannot fail: call it before, drained,
+ * if a failure should be known.  True if the driver has nothing to store.
+ */
+bool bdrv_store_dirty_bitmaps(BlockDriverState *bs, bool release_stored,
+                              Error **errp);
+
 /*
  * For store_dirty_bitmaps and for loading: a piece of the bitmap data (see
  * qemu/hbitmap.h; @pos and @len multiples of 8).  What it is like is returned;
@@ -166,5 +184,28 @@ HBitmapPiece bdrv_dirty_bitmap_serialize(BdrvDirtyBitmap *bitmap, int64_t pos,
 void bdrv_dirty_bitmap_deserialize(BdrvDirtyBitmap *bitmap, HBitmapPiece kind,
                                    int64_t pos, int64_t len,
                                    const uint8_t *buf);
+
+/*
+ * ---- The user's commands: block-dirty-bitmap-add …, qemu-img bitmap ----
+ *
+ * Control; block.  False with @errp in words for users, and nothing changed.
+ */
+
+/* @granularity 0: the default. */
+bool bdrv_dirty_bitmap_cmd_add(BlockDriverState *bs, const char *name,
+                               uint64_t granularity, bool persistent,
+                               bool disabled, Error **errp);
+bool bdrv_dirty_bitmap_cmd_remove(BlockDriverState *bs, const char *name,
+                                  Error **errp);
+bool bdrv_dirty_bitmap_cmd_clear(BlockDriverState *bs, const char *name,
+                                 Error **errp);
+bool bdrv_dirty_bitmap_cmd_enable(BlockDriverState *bs, const char *name,
+                                  Error **errp);
+bool bdrv_dirty_bitmap_cmd_disable(BlockDriverState *bs, const char *name,
+                                   Error **errp);
+/* @src_name of @src_bs into @name of @bs. */
+bool bdrv_dirty_bitmap_cmd_merge(BlockDriverState *bs, const char *name,
+                                 BlockDriverState *src_bs,
+                                 const char *src_name, Error **errp);
 
 #endif
