@@ -14,6 +14,8 @@
 
 static const ImgCommand commands[] = {
     { "bench", img_bench, "Run simple image benchmark" },
+    { "bitmap", img_bitmap,
+      "Perform modifications of the persistent bitmap in the image" },
     { "compare", img_compare, "Check if two images have the same contents" },
     { "convert", img_convert,
       "Copy one image to another with optional format conversion" },

@@ -25,6 +25,7 @@ struct ImgCommand {
 };
 
 int img_bench(const ImgCommand *cmd, int argc, char **argv);
+int img_bitmap(const ImgCommand *cmd, int argc, char **argv);
 int img_compare(const ImgCommand *cmd, int argc, char **argv);
 int img_convert(const ImgCommand *cmd, int argc, char **argv);
 int img_create(const ImgCommand *cmd, int argc, char **argv);
