@@ -184,6 +184,7 @@ typedef struct BDRVQcow2State {
     char *image_data_file;          /* its name in the header; may be NULL */
     char *image_backing_file, *image_backing_format;   /* as in the header */
     bool writable;                  /* opened so: tables may change */
+    int64_t disk_size;              /* virtual, bytes; whole sectors */
 
     /* … and options. */
     bool use_lazy_refcounts;
