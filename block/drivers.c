@@ -15,6 +15,7 @@ extern BlockDriver bdrv_host_cdrom;
 extern BlockDriver bdrv_host_device;
 extern BlockDriver bdrv_null_aio;
 extern BlockDriver bdrv_null_co;
+extern BlockDriver bdrv_qcow2;
 extern BlockDriver bdrv_raw;
 
 BlockDriver *const bdrv_drivers[] = {
@@ -24,6 +25,7 @@ BlockDriver *const bdrv_drivers[] = {
     &bdrv_host_device,
     &bdrv_null_aio,
     &bdrv_null_co,
+    &bdrv_qcow2,
     &bdrv_raw,
     NULL,
 };

@@ -1,0 +1,298 @@
+/*
+ * qcow2: opening and closing an image, and the driver's table.
+ *
+ * Source: "QEMU QCOW Image Format", docs/interop/qcow2 of QEMU.
+ *
+ * Opening reads the header (qcow2-parse.c), makes the state of it, loads the
+ * two tables that stay in memory (the active L1 table and the refcount table),
+ * and for writing sees to it that the image may be written at all: not if it is
+ * marked corrupt, and not before its refcounts are right.
+ *
+ * Everything here runs on the control thread while no request is in the driver.
+ * The lock is taken all the same where fields are guarded by it, but never
+ * while there is I/O.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "qemu/osdep.h"
+#include "qcow2-header.h"
+#include "qemu/bswap.h"
+
+static int qcow2_probe(const uint8_t *buf, int size, const char *filename)
+{
+    return size >= 8 && ldl_be_p(buf) == QCOW2_MAGIC &&
+           ldl_be_p(buf + 4) >= 2 ? 100 : 0;
+}
+
+/* ---- From the header to the state ---- */
+
+static void set_geometry(BDRVQcow2State *s, const Qcow2Header *h)
+{
+    bool extl2 = h->incompatible_features & QCOW2_INCOMPAT_EXTL2;
+
+    s->qcow_version = h->version;
+    s->cluster_bits = h->cluster_bits;
+    s->cluster_size = INT64_C(1) << h->cluster_bits;
+    s->subclusters_per_cluster = extl2 ? QCOW2_SUBCLUSTERS : 1;
+    s->subcluster_bits = h->cluster_bits - (extl2 ? 5 : 0);
+    s->subcluster_size = INT64_C(1) << s->subcluster_bits;
+    s->l2_entry_words = extl2 ? 2 : 1;
+    s->l2_bits = h->cluster_bits - (extl2 ? 4 : 3);
+    s->refcount_order = h->refcount_order;
+    s->refcount_bits = 1 << h->refcount_order;
+    s->refcount_block_bits = h->cluster_bits + 3 - h->refcount_order;
+    s->refcount_max = UINT64_MAX >> (64 - s->refcount_bits);
+    s->csize_shift = 62 - (h->cluster_bits - 8);
+    s->csize_mask = (UINT64_C(1) << (h->cluster_bits - 8)) - 1;
+    s->cluster_offset_mask = (UINT64_C(1) << s->csize_shift) - 1;
+    s->compression_type = h->compression_type;
+    s->crypt_method = h->crypt_method;
+    s->crypto_header_offset = h->crypto_offset;
+    s->crypto_header_length = h->crypto_length;
+    s->disk_size = QEMU_ALIGN_DOWN(h->size, BDRV_SECTOR_SIZE);
+}
+
+static void set_extensions(BDRVQcow2State *s, Qcow2Header *h)
+{
+    s->image_backing_file = g_steal_pointer(&h->backing_file);
+    s->image_backing_format = g_steal_pointer(&h->backing_format);
+    s->image_data_file = g_steal_pointer(&h->data_file);
+    s->nb_snapshots = h->nb_snapshots;
+    s->snapshots_offset = h->snapshots_offset;
+    s->nb_bitmaps = h->nb_bitmaps;
+    s->bitmap_directory_offset = h->bitmap_directory_offset;
+    s->bitmap_directory_size = h->bitmap_directory_size;
+}
+
+static void set_header(BDRVQcow2State *s, Qcow2Header *h)
+{
+    set_geometry(s, h);
+    set_extensions(s, h);
+    s->corrupt = h->incompatible_features & QCOW2_INCOMPAT_CORRUPT;
+    driver_lock(&s->lock);
+    s->incompatible_features = h->incompatible_features;
+    s->compatible_features = h->compatible_features;
+    s->autoclear_features = h->autoclear_features;
+    s->header_length = h->header_length;
+    s->unknown_header_fields = g_steal_pointer(&h->unknown_fields);
+    s->unknown_extensions = g_steal_pointer(&h->unknown_extensions);
+    driver_unlock(&s->lock);
+}
+
+static void init_state(BDRVQcow2State *s)
+{
+    driver_init(&s->lock);
+    qemu_cond_init(&s->cond);
+    driver_lock(&s->lock);
+    list_init(&s->inflight);
+    driver_unlock(&s->lock);
+}
+
+static void destroy_state(BDRVQcow2State *s)
+{
+    driver_lock(&s->lock);
+    g_free(s->reftable);
+    g_free(s->reftable_dirty);
+    g_free(s->l1_dirty);
+    g_free(s->unknown_header_fields);
+    if (s->unknown_extensions) {
+        g_ptr_array_unref(s->unknown_extensions);
+    }
+    driver_unlock(&s->lock);
+    g_free(s->l1);
+    g_free(s->image_data_file);
+    g_free(s->image_backing_file);
+    g_free(s->image_backing_format);
+    qemu_cond_destroy(&s->cond);
+    driver_destroy(&s->lock);
+}
+
+/* ---- Tables that stay in memory ---- */
+
+/* @entries numbers at @offset into @table, in host byte order. */
+static bool read_table(BdrvChild *file, int64_t offset, uint64_t *table,
+                       uint32_t entries, const char *what, Error **errp)
+{
+    int ret = bdrv_pread(file, offset, entries * sizeof(uint64_t), table, 0);
+
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Could not read %s", what);
+        return false;
+    }
+    for (uint32_t i = 0; i < entries; i++) {
+        table[i] = GUINT64_FROM_BE(table[i]);
+    }
+    return true;
+}
+
+static bool load_l1(BlockDriverState *bs, const Qcow2Header *h, Error **errp)
+{
+    BDRVQcow2State *s = bs->opaque;
+    Qcow2L1 *l1 = g_try_malloc(sizeof(*l1) + h->l1_size * sizeof(uint64_t));
+
+    if (!l1) {
+        error_setg(errp, "Could not allocate L1 table");
+        return false;
+    }
+    l1->offset = h->l1_table_offset;
+    l1->size = h->l1_size;
+    s->l1 = l1;
+    bdrv_debug_event(bs->file->bs, "l1_load");
+    return read_table(bs->file, l1->offset, l1->entries, l1->size, "L1 table",
+                      errp);
+}
+
+/* Bytes of a bitmap with a bit for each sector of @table_bytes. */
+static size_t dirty_map_bytes(uint64_t table_bytes)
+{
+    return ROUND_UP(DIV_ROUND_UP(table_bytes, BDRV_SECTOR_SIZE), 64) / 8;
+}
+
+static bool load_reftable(BlockDriverState *bs, const Qcow2Header *h,
+                          Error **errp)
+{
+    BDRVQcow2State *s = bs->opaque;
+    uint32_t entries = h->refcount_table_clusters *
+                       (s->cluster_size / sizeof(uint64_t));
+    uint64_t *table = g_try_new(uint64_t, entries);
+    bool ok = false;
+
+    if (table) {
+        bdrv_debug_event(bs->file->bs, "reftable_load");
+        ok = read_table(bs->file, h->refcount_table_offset, table, entries,
+                        "reference count table", errp);
+    } else {
+        error_setg(errp, "Could not allocate reference count table");
+    }
+    driver_lock(&s->lock);
+    s->reftable = table;
+    s->reftable_offset = h->refcount_table_offset;
+    s->reftable_size = entries;
+    s->reftable_dirty = g_malloc0(dirty_map_bytes(entries * sizeof(uint64_t)));
+    s->l1_dirty = g_malloc0(dirty_map_bytes(h->l1_size * sizeof(uint64_t)));
+    driver_unlock(&s->lock);
+    return ok;
+}
+
+/* ---- Open ---- */
+
+/* May the image be written as it is? */
+static bool check_writable(const Qcow2Header *h, int flags, Error **errp)
+{
+    if (!(flags & BDRV_O_RDWR) || (flags & BDRV_O_CHECK)) {
+        return true;
+    }
+    if (h->incompatible_features & QCOW2_INCOMPAT_CORRUPT) {
+        error_setg(errp, "qcow2: Image is corrupt; cannot be opened "
+                   "read/write");
+        return false;
+    }
+    if (h->incompatible_features & QCOW2_INCOMPAT_DIRTY) {
+        error_setg(errp, "qcow2: Image was not closed properly; its refcounts "
+                   "must be repaired before it can be opened read/write");
+        return false;
+    }
+    return true;
+}
+
+static bool open_image(BlockDriverState *bs, json_t *options, int flags,
+                       Error **errp)
+{
+    BDRVQcow2State *s = bs->opaque;
+    g_autoptr(Qcow2Header) h = qcow2_header_read(bs->file, errp);
+
+    if (!h || !check_writable(h, flags, errp)) {
+        return false;
+    }
+    s->writable = flags & BDRV_O_RDWR;
+    s->data_file = bs->file;
+    set_header(s, h);
+    if (!load_l1(bs, h, errp) || !load_reftable(bs, h, errp)) {
+        return false;
+    }
+    if (s->image_backing_file) {
+        bs->backing_file = g_strdup(s->image_backing_file);
+        bs->backing_format = g_strdup(s->image_backing_format);
+    }
+    return true;
+}
+
+static bool qcow2_open(BlockDriverState *bs, json_t *options, int flags,
+                       Error **errp)
+{
+    BDRVQcow2State *s = bs->opaque;
+
+    if (!bdrv_open_file_child(bs, options, errp)) {
+        return false;
+    }
+    init_state(s);
+    if (!open_image(bs, options, flags, errp)) {
+        destroy_state(s);
+        return false;
+    }
+    return true;
+}
+
+static void qcow2_close(BlockDriverState *bs)
+{
+    destroy_state(bs->opaque);
+}
+
+static void qcow2_refresh_limits(BlockDriverState *bs)
+{
+    BDRVQcow2State *s = bs->opaque;
+
+    if (s->crypt_method != QCOW2_CRYPT_NONE) {
+        bs->bl.request_alignment = MAX(bs->bl.request_alignment,
+                                       BDRV_SECTOR_SIZE);
+    }
+    bs->bl.pwrite_zeroes_alignment = s->subcluster_size;
+    bs->bl.pdiscard_alignment = s->cluster_size;
+}
+
+/* ---- What there is to know ---- */
+
+static int64_t qcow2_getlength(BlockDriverState *bs)
+{
+    BDRVQcow2State *s = bs->opaque;
+
+    return s->disk_size;
+}
+
+static int qcow2_get_info(BlockDriverState *bs, BlockDriverInfo *info)
+{
+    BDRVQcow2State *s = bs->opaque;
+
+    info->cluster_size = s->cluster_size;
+    info->subcluster_size = s->subcluster_size;
+    driver_lock(&s->lock);
+    info->is_dirty = s->incompatible_features & QCOW2_INCOMPAT_DIRTY;
+    driver_unlock(&s->lock);
+    return 0;
+}
+
+static int64_t qcow2_get_allocated_file_size(BlockDriverState *bs)
+{
+    BDRVQcow2State *s = bs->opaque;
+    int64_t own = bdrv_get_allocated_file_size(bs->file->bs);
+    int64_t data;
+
+    if (own < 0 || s->data_file == bs->file || !s->data_file) {
+        return own;
+    }
+    data = bdrv_get_allocated_file_size(s->data_file->bs);
+    return data < 0 ? data : own + data;
+}
+
+BlockDriver bdrv_qcow2 = {
+    .format_name = "qcow2",
+    .instance_size = sizeof(BDRVQcow2State),
+    .supports_backing = true,
+    .probe = qcow2_probe,
+    .open = qcow2_open,
+    .close = qcow2_close,
+    .refresh_limits = qcow2_refresh_limits,
+    .getlength = qcow2_getlength,
+    .get_info = qcow2_get_info,
+    .get_allocated_file_size = qcow2_get_allocated_file_size,
+};
