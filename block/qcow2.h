@@ -102,7 +102,7 @@ typedef struct Qcow2MetadataSet Qcow2MetadataSet;
 typedef struct Qcow2Pins Qcow2Pins;
 typedef struct Qcow2Frees Qcow2Frees;
 typedef struct Qcow2Snapshot Qcow2Snapshot;
-typedef struct Qcow2Codec Qcow2Codec;
+typedef struct Qcow2TableCopies Qcow2TableCopies;
 
 /* A header extension that we do not know; kept when the header is rewritten. */
 typedef struct Qcow2UnknownExtension {
@@ -178,7 +178,14 @@ typedef struct BDRVQcow2State {
     uint64_t cluster_offset_mask;
     Qcow2CompressionType compression_type;
     Qcow2CryptMethod crypt_method;
-    struct QCryptoBlock *crypto;    /* NULL: not encrypted, or not opened */
+    /* NULL: not encrypted, or not opened.  With it two functions that change
+     * whole sectors in place; @offset is the guest's with AES, the host's with
+     * LUKS ("Data encryption").  0 or -errno. */
+    struct QCryptoBlock *crypto;
+    int (*encrypt)(struct QCryptoBlock *crypto, int64_t offset, void *buf,
+                   size_t bytes);
+    int (*decrypt)(struct QCryptoBlock *crypto, int64_t offset, void *buf,
+                   size_t bytes);
     int64_t crypto_header_offset, crypto_header_length;
     BdrvChild *data_file;           /* == bs->file without an external one */
     char *image_data_file;          /* its name in the header; may be NULL */
@@ -200,6 +207,7 @@ typedef struct BDRVQcow2State {
     Qcow2Pins *pins;                /* qcow2-pin.c */
     bool metadata_dirty;            /* atomic: a flush has tables to write */
     bool corrupt;                   /* atomic: writes fail with -EIO */
+    bool corruption_reported;       /* atomic: one that is not fatal */
 
     DriverLock lock;
 
@@ -221,7 +229,10 @@ typedef struct BDRVQcow2State {
     Qcow2Cache *refcount_cache GUARDED_BY(driver_class);    /* whole blocks */
     int64_t free_cluster_index GUARDED_BY(driver_class);
     int64_t free_byte_offset GUARDED_BY(driver_class);      /* compressed */
+
+    /* The active L1 table (qcow2-l2.c). */
     uint64_t *l1_dirty GUARDED_BY(driver_class);            /* a bit a sector */
+    bool l2_alloc_busy GUARDED_BY(driver_class);  /* a new L2 table is made */
 
     /* Requests that change tables (qcow2-inflight.c). */
     List inflight GUARDED_BY(driver_class);
@@ -255,14 +266,19 @@ typedef struct BDRVQcow2State {
 uintptr_t qcow2_pin(BDRVQcow2State *s);
 void qcow2_unpin(BDRVQcow2State *s, uintptr_t pin);
 
-/* Has every pin that existed when @grace was started been dropped?  Never
- * blocks; under the lock; once true it stays so. */
+/*
+ * Has every pin that existed when @grace was started been dropped?  Start it
+ * after the table changed.  Never blocks; under the lock; once true it stays
+ * so.
+ */
+#define QCOW2_PIN_SHARDS 16
 typedef struct Qcow2Grace {
-    bool quiet[2];
+    uint16_t waiting[2];            /* a bit a shard: not seen at zero yet */
 } Qcow2Grace;
 void qcow2_grace_start(BDRVQcow2State *s, Qcow2Grace *grace);
 bool qcow2_grace_over(BDRVQcow2State *s, Qcow2Grace *grace)
     REQUIRES(driver_class);
+/* NULL: no memory. */
 Qcow2Pins *qcow2_pins_new(void);
 void qcow2_pins_free(Qcow2Pins *pins);
 
@@ -312,8 +328,24 @@ void qcow2_table_mark_dirty(BDRVQcow2State *s, Qcow2Table *t)
 void qcow2_cache_forget(Qcow2Cache *c, int64_t offset, int64_t bytes)
     REQUIRES(driver_class);
 bool qcow2_cache_is_dirty(Qcow2Cache *c) REQUIRES(driver_class);
-/* Write all that is dirty now (of it a copy: the lock is dropped meanwhile).
- * Only qcow2-flush.c calls it, one at a time.  What failed stays dirty. */
+/*
+ * Write-back in two halves, because a table must reach the disk as it was
+ * before something else was synced.  _copy_dirty copies all that is dirty at
+ * one moment; it may drop the lock before that moment, not after it.
+ * _write_copies writes the copies (drops the lock) and frees them; what failed
+ * is dirty again.  Between the two the tables may change, which makes them
+ * dirty anew, but do not leave the cache.  *copies is NULL if nothing was
+ * dirty.  Only qcow2-flush.c calls these, one flush at a time; every successful
+ * _copy_dirty wants a _write_copies or a _drop_copies (nothing is written, all
+ * is dirty again).  0 or -errno.
+ */
+int qcow2_cache_copy_dirty(BlockDriverState *bs, Qcow2Cache *c,
+                           Qcow2TableCopies **copies) REQUIRES(driver_class);
+int qcow2_cache_write_copies(BlockDriverState *bs, Qcow2Cache *c,
+                             Qcow2TableCopies *copies) REQUIRES(driver_class);
+void qcow2_cache_drop_copies(Qcow2Cache *c, Qcow2TableCopies *copies)
+    REQUIRES(driver_class);
+/* Both at once, for what may be newer than planned (refcounts). */
 int qcow2_cache_write_back(BlockDriverState *bs, Qcow2Cache *c)
     REQUIRES(driver_class);
 /* Drop clean tables that were not used since the last call. */
@@ -342,18 +374,20 @@ typedef struct Qcow2Extent {
 } Qcow2Extent;
 
 /*
- * Look up the run at @offset, at most @bytes.  _nowait: any thread, lock-free,
- * no I/O; -EAGAIN if a table is missing.  The other loads tables; takes the
- * lock for that, so do not hold it.  -EIO for entries that break the
- * specification (the image is then marked corrupt if it can be).  The caller
- * holds a pin for as long as it uses what it got.
+ * Look up the run at @offset, at most @bytes, within the disk.  _nowait: any
+ * thread, lock-free, no I/O; the caller holds a pin for as long as it uses what
+ * it got; -EAGAIN if a table is missing, -EIO for an entry that is invalid.
+ *
+ * The other loads tables; takes the lock for that, so do not hold it, nor a
+ * pin.  On success *pin is one that protects what was found; the caller drops
+ * it.  -EIO also marks the image corrupt, if that can be.
  */
 int qcow2_map_nowait(BlockDriverState *bs, int64_t offset, int64_t bytes,
                      Qcow2Extent *extent);
 int qcow2_map(BlockDriverState *bs, int64_t offset, int64_t bytes,
-              Qcow2Extent *extent);
-/* The same for words of one L2 entry: what it says of subcluster @sc.  *host:
- * of the cluster.  -EIO: invalid. */
+              Qcow2Extent *extent, uintptr_t *pin) EXCLUDES(driver_class);
+/* The same for the words of one L2 entry: what it says of subcluster @sc.
+ * -EIO: it breaks the specification. */
 int qcow2_entry_type(const BDRVQcow2State *s, uint64_t l2_entry,
                      uint64_t l2_bitmap, unsigned sc, Qcow2ExtentType *type);
 
@@ -373,10 +407,27 @@ int qcow2_l2_get_for_write(BlockDriverState *bs, int64_t offset,
 int qcow2_l2_get(BlockDriverState *bs, int64_t offset, Qcow2Table **t,
                  unsigned *index) REQUIRES(driver_class);
 int64_t qcow2_l1_coverage(const BDRVQcow2State *s);   /* bytes an L1 entry */
-/* Make room for @entries; new table on disk.  Control thread.  May drop. */
+/*
+ * Read the active L1 table at @offset into s->l1, with s->l1_dirty; control
+ * thread, nothing else runs.  @entries was checked (QCOW2_MAX_L1_SIZE).  _free
+ * frees both.
+ */
+int qcow2_l1_load(BlockDriverState *bs, int64_t offset, uint32_t entries)
+    EXCLUDES(driver_class);
+void qcow2_l1_free(BDRVQcow2State *s);
+/* Make room for @entries: a new table on disk, the header changed.  Control
+ * thread, drained.  May drop. */
 int qcow2_grow_l1(BlockDriverState *bs, uint32_t entries)
     REQUIRES(driver_class);
 void qcow2_l1_set(BDRVQcow2State *s, unsigned index, uint64_t entry)
+    REQUIRES(driver_class);
+/* Write-back of what qcow2_l1_set() changed; as those of caches. */
+bool qcow2_l1_is_dirty(BDRVQcow2State *s) REQUIRES(driver_class);
+int qcow2_l1_copy_dirty(BlockDriverState *bs, Qcow2TableCopies **copies)
+    REQUIRES(driver_class);
+int qcow2_l1_write_copies(BlockDriverState *bs, Qcow2TableCopies *copies)
+    REQUIRES(driver_class);
+void qcow2_l1_drop_copies(BDRVQcow2State *s, Qcow2TableCopies *copies)
     REQUIRES(driver_class);
 
 /* ---- qcow2-refcount.c, qcow2-alloc.c ---- */
@@ -435,8 +486,13 @@ int qcow2_mark_consistent(BlockDriverState *bs) REQUIRES(driver_class);
 
 /* ---- qcow2-overlap.c ---- */
 
+/* NULL: no memory. */
 Qcow2MetadataSet *qcow2_metadata_new(void);
 void qcow2_metadata_free(Qcow2MetadataSet *set);
+/* At open: add the header, the L1 and refcount tables and all that they refer
+ * to, the snapshot table and the bitmap directory, from the state.  Inactive
+ * tables are added by who loads snapshots.  0 or -ENOMEM. */
+int qcow2_metadata_add_active(BDRVQcow2State *s) REQUIRES(driver_class);
 int qcow2_metadata_add(BDRVQcow2State *s, int64_t offset, int64_t bytes,
                        Qcow2MetadataKind kind) REQUIRES(driver_class);
 void qcow2_metadata_remove(BDRVQcow2State *s, int64_t offset, int64_t bytes)
