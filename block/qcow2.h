@@ -501,12 +501,22 @@ void qcow2_metadata_remove(BDRVQcow2State *s, int64_t offset, int64_t bytes)
  * hits. */
 int qcow2_metadata_overlap(BDRVQcow2State *s, int kinds, int64_t offset,
                            int64_t bytes);
+/*
+ * Before a write to the image file: -EIO, and the image is marked corrupt, if
+ * it would hit metadata of kinds that "overlap-check" names, but for those in
+ * @own.  Any thread; may do I/O (only if it is bad news); the _locked one may
+ * drop the lock then.
+ */
+int qcow2_check_overlap(BlockDriverState *bs, int own, int64_t offset,
+                        int64_t bytes) EXCLUDES(driver_class);
+int qcow2_check_overlap_locked(BlockDriverState *bs, int own, int64_t offset,
+                               int64_t bytes) REQUIRES(driver_class);
 /* Any thread.  Says so once, sets the corrupt bit if @fatal and possible; from
  * then on writes fail with -EIO.  Do not hold the lock; the _locked one may
  * drop it. */
 void qcow2_signal_corruption(BlockDriverState *bs, bool fatal, int64_t offset,
                              int64_t bytes, const char *fmt, ...)
-    G_GNUC_PRINTF(5, 6);
+    G_GNUC_PRINTF(5, 6) EXCLUDES(driver_class);
 void qcow2_signal_corruption_locked(BlockDriverState *bs, bool fatal,
                                     int64_t offset, int64_t bytes,
                                     const char *fmt, ...)

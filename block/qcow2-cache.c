@@ -1,0 +1,657 @@
+/*
+ * qcow2: a cache of metadata tables: L2 slices, or refcount blocks.
+ *
+ * Any table can be in any slot.  A slot is found by the chain of its hash
+ * bucket, and reused when it is clean and a clock hand passes it for the second
+ * time since it was last looked at.
+ *
+ * Readers of L2 slices take no lock (qcow2_cache_peek()).  Buckets, chains,
+ * offsets and the words of tables are atomic; a slot has a sequence count, odd
+ * while it changes or belongs to no table that is complete.  A reader takes
+ * the count, the words, and the count again.  Words are stored with release and
+ * loaded with acquire: whoever sees a new word sees that the count has moved, so
+ * there is no fence, and a race detector can follow it.  A chain that changes
+ * under a reader may lead it astray: it gives up after a few steps, and its
+ * caller takes the lock.  Slots and their memory are never freed while the cache
+ * exists.  Tables are kept as on disk, big-endian; a word is swapped when read.
+ *
+ * The lock (s->lock) guards the rest.  It is not held over I/O: a slot that is
+ * being read into is "loading", and who wants the same table waits for
+ * s->cond.  The file's bytes arrive in a buffer of their own, since a reader
+ * may still be looking at the slot.
+ *
+ * Writing (qcow2-flush.c says when) is of copies, which are made under the lock
+ * at one moment; a slot whose copy is not written yet is "writing" and stays in
+ * the cache, so that nobody reads the old table from the disk.  If nothing is
+ * clean, the one who needs a slot has everything written back.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "qemu/osdep.h"
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+#include "qemu/atomic.h"
+#include "block/block-backend.h"
+#include "qcow2-copies.h"
+
+/* What "used" holds: not passed by the hand, not by clean_unused, since. */
+enum {
+    USED_CLOCK = 1 << 0,
+    USED_CLEAN = 1 << 1,
+    USED_BOTH  = USED_CLOCK | USED_CLEAN,
+};
+
+struct Qcow2Table {
+    /* Atomic. */
+    uint64_t seq;                   /* odd: do not believe what you see */
+    int64_t offset;                 /* 0: none */
+    uint32_t next;                  /* of the bucket: 1 + its number */
+    uint8_t used;
+    /* Under the lock. */
+    bool loading;
+    bool stale;                     /* forgotten while it was loaded */
+    bool dirty;
+    bool writing;                   /* a copy is to be written */
+    Qcow2Cache *cache;
+    ListNode dirty_node;            /* c->dirty */
+    uint64_t *words;                /* atomic; big-endian; constant pointer */
+} __attribute__((aligned(64)));
+
+struct Qcow2Cache {
+    /* Constant. */
+    size_t table_size;              /* bytes */
+    unsigned table_shift;
+    unsigned n_tables;
+    unsigned bucket_bits;
+    uint32_t *buckets;              /* atomic: 1 + number of the first */
+    Qcow2Table *tables;
+    uint8_t *data;
+    /* Under the lock. */
+    unsigned n_touched;             /* slots from here on are still fresh */
+    unsigned hand;
+    List dirty;
+    unsigned n_dirty;
+    unsigned n_writing;
+};
+
+/* Steps along a chain that a reader believes in; under the lock it is whole. */
+#define MAX_STEPS 16
+#define MAX_TRIES 4
+
+/* ---- New, free ---- */
+
+Qcow2Cache *qcow2_cache_new(size_t table_size, unsigned n_tables)
+{
+    Qcow2Cache *c = g_new0(Qcow2Cache, 1);
+
+    assert(is_power_of_2(table_size) && table_size >= 512 && n_tables > 0);
+    c->table_size = table_size;
+    c->table_shift = ctz64(table_size);
+    c->n_tables = n_tables;
+    list_init(&c->dirty);
+    c->bucket_bits = n_tables == 1 ? 1 : 64 - clz64(n_tables - 1);
+    c->buckets = g_try_new0(uint32_t, (size_t)1 << c->bucket_bits);
+    if (n_tables <= SIZE_MAX / MAX(table_size, sizeof(Qcow2Table))) {
+        c->tables = qemu_try_memalign(64, n_tables * sizeof(Qcow2Table));
+        c->data = qemu_try_memalign(4096, n_tables * table_size);
+    }
+    if (!c->buckets || !c->tables || !c->data) {
+        qcow2_cache_free(c);
+        return NULL;
+    }
+    return c;
+}
+
+void qcow2_cache_free(Qcow2Cache *c)
+{
+    if (c) {
+        g_free(c->buckets);
+        qemu_vfree(c->tables);
+        qemu_vfree(c->data);
+        g_free(c);
+    }
+}
+
+/* ---- Finding ---- */
+
+static uint32_t *bucket_of(const Qcow2Cache *c, int64_t offset)
+{
+    uint64_t h = ((uint64_t)offset >> c->table_shift) * 0x9e3779b97f4a7c15u;
+
+    return &c->buckets[h >> (64 - c->bucket_bits)];
+}
+
+static Qcow2Table *find(const Qcow2Cache *c, int64_t offset, int max_steps)
+{
+    uint32_t i = qatomic_load_acquire(bucket_of(c, offset));
+
+    while (i && max_steps--) {
+        Qcow2Table *t = &c->tables[i - 1];
+
+        if (qatomic_read(&t->offset) == offset) {
+            return t;
+        }
+        i = qatomic_load_acquire(&t->next);
+    }
+    return NULL;
+}
+
+static void mark_used(Qcow2Table *t)
+{
+    if (qatomic_read(&t->used) != USED_BOTH) {
+        qatomic_set(&t->used, USED_BOTH);
+    }
+}
+
+/* False: the slot has changed meanwhile. */
+static bool try_peek(Qcow2Table *t, int64_t offset, unsigned index,
+                     unsigned n, uint64_t *words)
+{
+    uint64_t seq = qatomic_load_acquire(&t->seq);
+
+    if ((seq & 1) || qatomic_load_acquire(&t->offset) != offset) {
+        return false;
+    }
+    for (unsigned i = 0; i < n; i++) {
+        words[i] = GUINT64_FROM_BE(qatomic_load_acquire(&t->words[index + i]));
+    }
+    return qatomic_read(&t->seq) == seq;
+}
+
+bool qcow2_cache_peek(Qcow2Cache *c, int64_t offset, unsigned index,
+                      unsigned n, uint64_t *words)
+{
+    for (int tries = 0; tries < MAX_TRIES; tries++) {
+        Qcow2Table *t = find(c, offset, MAX_STEPS);
+
+        if (!t) {
+            return false;
+        }
+        if (likely(try_peek(t, offset, index, n, words))) {
+            mark_used(t);
+            return true;
+        }
+        cpu_relax();
+    }
+    return false;
+}
+
+/* ---- Changing a slot, under the lock ---- */
+
+static void begin_change(Qcow2Table *t)
+{
+    qatomic_set(&t->seq, t->seq | 1);
+}
+
+static void end_change(Qcow2Table *t)
+{
+    qatomic_store_release(&t->seq, t->seq + 1);
+}
+
+static void store_word(Qcow2Table *t, unsigned index, uint64_t be)
+{
+    qatomic_store_release(&t->words[index], be);
+}
+
+static uint32_t number_of(const Qcow2Table *t)
+{
+    return 1 + (t - t->cache->tables);
+}
+
+static void link_table(Qcow2Table *t, int64_t offset)
+{
+    uint32_t *bucket = bucket_of(t->cache, offset);
+
+    qatomic_store_release(&t->offset, offset);
+    qatomic_store_release(&t->next, qatomic_read(bucket));
+    qatomic_store_release(bucket, number_of(t));
+}
+
+static void unlink_table(Qcow2Table *t)
+{
+    Qcow2Cache *c = t->cache;
+    uint32_t *link = bucket_of(c, t->offset);
+
+    while (*link != number_of(t)) {
+        link = &c->tables[*link - 1].next;
+    }
+    qatomic_store_release(link, t->next);
+    qatomic_store_release(&t->offset, 0);
+}
+
+static void set_dirty(Qcow2Table *t, bool dirty)
+{
+    if (t->dirty == dirty) {
+        return;
+    }
+    t->dirty = dirty;
+    if (dirty) {
+        list_push_back(&t->cache->dirty, &t->dirty_node);
+        t->cache->n_dirty++;
+    } else {
+        list_remove(&t->dirty_node);
+        t->cache->n_dirty--;
+    }
+}
+
+static void set_writing(Qcow2Table *t, bool writing)
+{
+    t->cache->n_writing += writing - t->writing;
+    t->writing = writing;
+}
+
+/* The slot holds nothing any more.  Its count stays odd. */
+static void drop(Qcow2Table *t)
+{
+    begin_change(t);
+    unlink_table(t);
+    set_dirty(t, false);
+    set_writing(t, false);
+    qatomic_set(&t->used, 0);
+}
+
+/* ---- A slot for a table ---- */
+
+static Qcow2Table *fresh_slot(Qcow2Cache *c)
+{
+    Qcow2Table *t = &c->tables[c->n_touched];
+
+    memset(t, 0, sizeof(*t));
+    t->cache = c;
+    t->words = (uint64_t *)(c->data + c->n_touched * c->table_size);
+    t->seq = 1;
+    c->n_touched++;
+    return t;
+}
+
+/*
+ * A slot that is empty, or NULL: all are loading or to be written first.  In
+ * the second round what is clean goes, however often readers look at it.
+ */
+static Qcow2Table *take_slot(Qcow2Cache *c)
+{
+    if (c->n_touched < c->n_tables) {
+        return fresh_slot(c);
+    }
+    for (uint64_t i = 0; i < 2 * (uint64_t)c->n_tables; i++) {
+        Qcow2Table *t = &c->tables[c->hand];
+        uint8_t used = qatomic_read(&t->used);
+
+        c->hand = c->hand + 1 == c->n_tables ? 0 : c->hand + 1;
+        if (t->loading || t->dirty || t->writing) {
+            continue;
+        }
+        if ((used & USED_CLOCK) && i < c->n_tables) {
+            qatomic_set(&t->used, used & ~USED_CLOCK);
+            continue;
+        }
+        if (t->offset) {
+            drop(t);
+        }
+        return t;
+    }
+    return NULL;
+}
+
+/* Wait until take_slot() may find something.  Drops the lock. */
+static int REQUIRES(driver_class) make_room(BlockDriverState *bs, Qcow2Cache *c)
+{
+    BDRVQcow2State *s = bs->opaque;
+
+    if (qcow2_cache_is_dirty(c)) {
+        return qcow2_write_back_metadata(bs);
+    }
+    driver_wait(&s->cond, &s->lock);
+    return 0;
+}
+
+/*
+ * The slot of the table at @offset: complete, and then *found; or empty and
+ * unlinked.  The lock was not dropped since it was looked for.
+ */
+static int REQUIRES(driver_class)
+find_or_take(BlockDriverState *bs, Qcow2Cache *c, int64_t offset,
+             Qcow2Table **t, bool *found)
+{
+    BDRVQcow2State *s = bs->opaque;
+
+    for (;;) {
+        int ret;
+
+        *t = find(c, offset, INT_MAX);
+        if (*t && (*t)->loading) {
+            driver_wait(&s->cond, &s->lock);
+            continue;
+        }
+        *found = *t;
+        if (*t) {
+            mark_used(*t);
+            return 0;
+        }
+        *t = take_slot(c);
+        if (*t) {
+            /* Not for the clock: one that is used just once goes first. */
+            qatomic_set(&(*t)->used, USED_CLEAN);
+            return 0;
+        }
+        ret = make_room(bs, c);
+        if (ret < 0) {
+            return ret;
+        }
+    }
+}
+
+/* ---- Loading ---- */
+
+/* Fill the slot from @buf, NULL for zeroes, and let readers see it. */
+static void fill(Qcow2Table *t, const uint64_t *buf)
+{
+    size_t n = t->cache->table_size / sizeof(uint64_t);
+
+    begin_change(t);
+    for (size_t i = 0; i < n; i++) {
+        store_word(t, i, buf ? buf[i] : 0);
+    }
+    end_change(t);
+}
+
+/* Read the table into @t, which is linked and loading.  Drops the lock.  1: it
+ * was forgotten meanwhile. */
+static int REQUIRES(driver_class) load(BlockDriverState *bs, Qcow2Table *t)
+{
+    BDRVQcow2State *s = bs->opaque;
+    size_t size = t->cache->table_size;
+    int64_t offset = t->offset;
+    uint64_t *buf;
+    int ret = -ENOMEM;
+
+    driver_unlock(&s->lock);
+    buf = qemu_try_memalign(bs->file->bs->bl.opt_mem_alignment, size);
+    if (buf) {
+        ret = bdrv_pread(bs->file, offset, size, buf, 0);
+    }
+    driver_lock(&s->lock);
+    t->loading = false;
+    if (ret < 0 || t->stale) {
+        drop(t);
+    } else {
+        fill(t, buf);
+    }
+    qemu_cond_broadcast(&s->cond);
+    qemu_vfree(buf);
+    return ret < 0 ? ret : t->stale;
+}
+
+static bool is_valid_offset(const Qcow2Cache *c, int64_t offset)
+{
+    return offset > 0 && QEMU_IS_ALIGNED(offset, (int64_t)c->table_size) &&
+           offset <= INT64_MAX - (int64_t)c->table_size;
+}
+
+int qcow2_cache_get(BlockDriverState *bs, Qcow2Cache *c, int64_t offset,
+                    Qcow2Table **t)
+{
+    bool found;
+    int ret;
+
+    if (!is_valid_offset(c, offset)) {
+        return -EIO;
+    }
+    do {
+        ret = find_or_take(bs, c, offset, t, &found);
+        if (ret < 0 || found) {
+            return ret;
+        }
+        (*t)->loading = true;
+        (*t)->stale = false;
+        link_table(*t, offset);
+        ret = load(bs, *t);
+    } while (ret > 0);
+    return ret;
+}
+
+int qcow2_cache_get_empty(BlockDriverState *bs, Qcow2Cache *c, int64_t offset,
+                          Qcow2Table **t)
+{
+    BDRVQcow2State *s = bs->opaque;
+    bool found;
+    int ret;
+
+    if (!is_valid_offset(c, offset)) {
+        return -EIO;
+    }
+    ret = find_or_take(bs, c, offset, t, &found);
+    if (ret < 0) {
+        return ret;
+    }
+    if (!found) {
+        link_table(*t, offset);
+    }
+    fill(*t, NULL);
+    qcow2_table_mark_dirty(s, *t);
+    return 0;
+}
+
+/* ---- Contents ---- */
+
+uint64_t qcow2_table_get64(const Qcow2Table *t, unsigned index)
+{
+    return GUINT64_FROM_BE(qatomic_read(&t->words[index]));
+}
+
+void qcow2_table_set64(BDRVQcow2State *s, Qcow2Table *t, unsigned index,
+                       uint64_t value)
+{
+    begin_change(t);
+    store_word(t, index, GUINT64_TO_BE(value));
+    end_change(t);
+    qcow2_table_mark_dirty(s, t);
+}
+
+void qcow2_table_set_pair(BDRVQcow2State *s, Qcow2Table *t, unsigned index,
+                          uint64_t first, uint64_t second)
+{
+    begin_change(t);
+    store_word(t, index, GUINT64_TO_BE(first));
+    store_word(t, index + 1, GUINT64_TO_BE(second));
+    end_change(t);
+    qcow2_table_mark_dirty(s, t);
+}
+
+uint8_t *qcow2_table_bytes(Qcow2Table *t)
+{
+    return (uint8_t *)t->words;
+}
+
+void qcow2_table_mark_dirty(BDRVQcow2State *s, Qcow2Table *t)
+{
+    set_dirty(t, true);
+    qatomic_store_release(&s->metadata_dirty, true);
+}
+
+/* ---- Forgetting ---- */
+
+static void forget_table(Qcow2Table *t)
+{
+    if (t->loading) {
+        t->stale = true;
+    } else {
+        drop(t);
+    }
+}
+
+void qcow2_cache_forget(Qcow2Cache *c, int64_t offset, int64_t bytes)
+{
+    int64_t end = offset + bytes;
+    int64_t i;
+
+    if ((end - offset) / (int64_t)c->table_size > c->n_touched) {
+        for (unsigned n = 0; n < c->n_touched; n++) {
+            Qcow2Table *t = &c->tables[n];
+
+            if (t->offset && t->offset >= offset && t->offset < end) {
+                forget_table(t);
+            }
+        }
+        return;
+    }
+    for (i = QEMU_ALIGN_DOWN(offset, (int64_t)c->table_size); i < end;
+         i += c->table_size) {
+        Qcow2Table *t = find(c, i, INT_MAX);
+
+        if (t && i >= offset) {
+            forget_table(t);
+        }
+    }
+}
+
+bool qcow2_cache_is_dirty(Qcow2Cache *c)
+{
+    return c->n_dirty > 0 || c->n_writing > 0;
+}
+
+/* Give the memory of slots @from … @end - 1, which are empty, back. */
+static void release_memory(Qcow2Cache *c, unsigned from, unsigned end)
+{
+#ifdef __linux__
+    if (end > from && QEMU_IS_ALIGNED(c->table_size, 4096)) {
+        /* Advice: if it is refused, nothing is lost but memory. */
+        (void)madvise(c->data + from * c->table_size,
+                      (end - from) * c->table_size, MADV_DONTNEED);
+    }
+#endif
+}
+
+void qcow2_cache_clean_unused(Qcow2Cache *c)
+{
+    unsigned from = 0;
+
+    for (unsigned n = 0; n < c->n_touched; n++) {
+        Qcow2Table *t = &c->tables[n];
+        uint8_t used = qatomic_read(&t->used);
+
+        if (!t->loading && !t->dirty && !t->writing &&
+            !(used & USED_CLEAN)) {
+            if (t->offset) {
+                drop(t);
+            }
+            continue;
+        }
+        qatomic_set(&t->used, used & ~USED_CLEAN);
+        release_memory(c, from, n);
+        from = n + 1;
+    }
+    release_memory(c, from, c->n_touched);
+}
+
+/* ---- Writing back ---- */
+
+static int compare_offsets(const void *a, const void *b)
+{
+    const Qcow2Table *x = *(Qcow2Table *const *)a;
+    const Qcow2Table *y = *(Qcow2Table *const *)b;
+
+    return x->offset < y->offset ? -1 : x->offset > y->offset;
+}
+
+/* Room for all that is dirty; drops the lock to make it. */
+static int REQUIRES(driver_class)
+make_copies(BlockDriverState *bs, Qcow2Cache *c, Qcow2TableCopies **copies,
+            Qcow2Table ***order)
+{
+    BDRVQcow2State *s = bs->opaque;
+    unsigned room = 0;
+
+    *copies = NULL;
+    *order = NULL;
+    while (c->n_dirty > room) {
+        room = c->n_dirty + c->n_dirty / 8 + 8;
+        driver_unlock(&s->lock);
+        qcow2_copies_free(*copies);
+        g_free(*order);
+        *copies = qcow2_copies_new(bs, c->table_size, room);
+        *order = g_try_new(Qcow2Table *, room);
+        driver_lock(&s->lock);
+        if (!*copies || !*order) {
+            qcow2_copies_free(*copies);
+            g_free(*order);
+            return -ENOMEM;
+        }
+    }
+    return 0;
+}
+
+int qcow2_cache_copy_dirty(BlockDriverState *bs, Qcow2Cache *c,
+                           Qcow2TableCopies **copies)
+{
+    g_autofree Qcow2Table **order = NULL;
+    unsigned n = 0;
+    ListNode *node;
+    int ret = make_copies(bs, c, copies, &order);
+
+    if (ret < 0) {
+        return ret;
+    }
+    if (!c->n_dirty) {
+        qcow2_copies_free(*copies);
+        *copies = NULL;
+        return 0;
+    }
+    while ((node = c->dirty.head.next) != &c->dirty.head) {
+        order[n] = list_entry(node, Qcow2Table, dirty_node);
+        set_dirty(order[n], false);
+        set_writing(order[n++], true);
+    }
+    qsort(order, n, sizeof(*order), compare_offsets);
+    for (unsigned i = 0; i < n; i++) {
+        qcow2_copies_add(*copies, order[i]->offset, order[i]->words);
+    }
+    return 0;
+}
+
+/* The copy of the table at @offset is written, or has failed to be. */
+static void end_write(Qcow2Cache *c, int64_t offset, bool failed)
+{
+    Qcow2Table *t = find(c, offset, INT_MAX);
+
+    if (t && t->writing) {
+        set_writing(t, false);
+        if (failed) {
+            set_dirty(t, true);
+        }
+    }
+}
+
+static void end_copies(Qcow2Cache *c, Qcow2TableCopies *copies)
+{
+    for (unsigned i = 0; i < copies->n; i++) {
+        end_write(c, copies->items[i].offset, !copies->items[i].written);
+    }
+    qcow2_copies_free(copies);
+}
+
+int qcow2_cache_write_copies(BlockDriverState *bs, Qcow2Cache *c,
+                             Qcow2TableCopies *copies)
+{
+    BDRVQcow2State *s = bs->opaque;
+    int own = c == s->l2_cache ? QCOW2_OL_ACTIVE_L2 : QCOW2_OL_REFCOUNT_BLOCK;
+    int ret = qcow2_copies_write(bs, copies, own);
+
+    end_copies(c, copies);
+    qemu_cond_broadcast(&s->cond);
+    return ret;
+}
+
+void qcow2_cache_drop_copies(Qcow2Cache *c, Qcow2TableCopies *copies)
+{
+    end_copies(c, copies);
+}
+
+int qcow2_cache_write_back(BlockDriverState *bs, Qcow2Cache *c)
+{
+    Qcow2TableCopies *copies;
+    int ret = qcow2_cache_copy_dirty(bs, c, &copies);
+
+    return ret < 0 || !copies ? ret : qcow2_cache_write_copies(bs, c, copies);
+}
