@@ -46,6 +46,9 @@ static void set_geometry(BDRVQcow2State *s, const Qcow2Header *h)
     s->csize_mask = (UINT64_C(1) << (h->cluster_bits - 8)) - 1;
     s->cluster_offset_mask = (UINT64_C(1) << s->csize_shift) - 1;
     s->compression_type = h->compression_type;
+    s->has_data_file = h->incompatible_features & QCOW2_INCOMPAT_DATA_FILE;
+    s->data_file_raw = s->has_data_file &&
+                       (h->autoclear_features & QCOW2_AUTOCLEAR_DATA_FILE_RAW);
     s->crypt_method = h->crypt_method;
     s->crypto_header_offset = h->crypto_offset;
     s->crypto_header_length = h->crypto_length;

@@ -188,6 +188,8 @@ typedef struct BDRVQcow2State {
                    size_t bytes);
     int64_t crypto_header_offset, crypto_header_length;
     BdrvChild *data_file;           /* == bs->file without an external one */
+    bool has_data_file;             /* an external one (opened or not) … */
+    bool data_file_raw;             /* … that is the disk as a raw image */
     char *image_data_file;          /* its name in the header; may be NULL */
     char *image_backing_file, *image_backing_format;   /* as in the header */
     bool writable;                  /* opened so: tables may change */
@@ -403,18 +405,10 @@ void qcow2_parse_compressed(const BDRVQcow2State *s, uint64_t l2_entry,
 int qcow2_l2_get_for_write(BlockDriverState *bs, int64_t offset,
                            Qcow2Table **t, unsigned *index)
     REQUIRES(driver_class);
-/* The slice for reading, NULL if there is no table. May drop the lock. */
+/* The slice for reading, *t NULL if there is no table.  May drop the lock. */
 int qcow2_l2_get(BlockDriverState *bs, int64_t offset, Qcow2Table **t,
                  unsigned *index) REQUIRES(driver_class);
 int64_t qcow2_l1_coverage(const BDRVQcow2State *s);   /* bytes an L1 entry */
-/*
- * Read the active L1 table at @offset into s->l1, with s->l1_dirty; control
- * thread, nothing else runs.  @entries was checked (QCOW2_MAX_L1_SIZE).  _free
- * frees both.
- */
-int qcow2_l1_load(BlockDriverState *bs, int64_t offset, uint32_t entries)
-    EXCLUDES(driver_class);
-void qcow2_l1_free(BDRVQcow2State *s);
 /* Make room for @entries: a new table on disk, the header changed.  Control
  * thread, drained.  May drop. */
 int qcow2_grow_l1(BlockDriverState *bs, uint32_t entries)
