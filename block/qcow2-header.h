@@ -43,6 +43,7 @@ typedef struct Qcow2Header {
     bool has_crypto;
     uint64_t crypto_offset, crypto_length;
     bool has_bitmaps;
+    bool has_stale_bitmaps;             /* there are, but not to be used */
     uint32_t nb_bitmaps;
     uint64_t bitmap_directory_offset, bitmap_directory_size;
     GPtrArray *unknown_extensions;      /* Qcow2UnknownExtension */
@@ -57,6 +58,14 @@ typedef struct Qcow2Header {
 Qcow2Header *qcow2_header_read(BdrvChild *file, Error **errp);
 void qcow2_header_free(Qcow2Header *h);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Qcow2Header, qcow2_header_free)
+
+/*
+ * The first cluster of an image with header @h into @buf, which has room for
+ * all of it.  Where the extensions and the backing file's name are is decided
+ * here: backing_file_offset and _size of @h are not used.  0, or -ENOSPC: it
+ * does not fit.
+ */
+int qcow2_header_build(const Qcow2Header *h, uint8_t *buf);
 
 /* A table of @entries of @entry_size bytes at @offset: aligned to clusters,
  * and its end representable? */

@@ -310,6 +310,7 @@ static bool parse_bitmaps(Qcow2Header *h, const uint8_t *data, uint32_t length,
         return false;
     }
     if (!bitmaps_are_consistent(h)) {
+        h->has_stale_bitmaps = true;
         return true;
     }
     h->nb_bitmaps = ldl_be_p(data);

@@ -1,0 +1,309 @@
+/*
+ * Writing the header of a qcow2 image.
+ *
+ * Source: "QEMU QCOW Image Format", sections "Header", "Header extensions".
+ *
+ * The first cluster is made anew from the state each time: the fields, the
+ * extensions that we know in a fixed order, then those that we do not, and the
+ * backing file's name behind them.  It is written in one go; what is in it fits
+ * a few sectors, the rest is zeroes before and after.
+ *
+ * One writer at a time: s->header_busy, waited for on s->cond, because the lock
+ * is dropped for the I/O.  Feature bits that tell others how far the image can
+ * be trusted (dirty, corrupt) are written alone: a field of eight bytes cannot
+ * be torn.  In memory a bit changes after it did on the disk, so whoever sees
+ * it set may rely on it.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "qemu/osdep.h"
+#include "qcow2-header.h"
+#include "qemu/atomic.h"
+#include "qemu/bswap.h"
+
+#define INCOMPATIBLE_FEATURES_OFFSET 72
+/* Smaller clusters have no room for the names of features. */
+#define MIN_CLUSTER_WITH_NAMES 8192
+
+/* ---- Building ---- */
+
+/* What is being written: @pos never passes @size; @full: it would have to. */
+typedef struct Builder {
+    uint8_t *buf;
+    size_t size, pos;
+    bool full;
+} Builder;
+
+static void put_extension(Builder *b, uint32_t type, const void *data,
+                          size_t length)
+{
+    size_t padded = ROUND_UP(length, 8);
+    size_t end_marker = type == QCOW2_EXT_END ? 0 : 8;  /* has to fit, too */
+
+    if (b->full || 8 + padded + end_marker > b->size - b->pos) {
+        b->full = true;
+        return;
+    }
+    stl_be_p(b->buf + b->pos, type);
+    stl_be_p(b->buf + b->pos + 4, length);
+    if (length) {
+        memcpy(b->buf + b->pos + 8, data, length);
+    }
+    b->pos += 8 + padded;
+}
+
+static void put_string(Builder *b, uint32_t type, const char *s)
+{
+    if (s) {
+        put_extension(b, type, s, strlen(s));
+    }
+}
+
+typedef struct FeatureName {
+    uint8_t type;
+    uint8_t bit;
+    char name[46];
+} FeatureName;
+
+static void put_feature_names(Builder *b)
+{
+    enum { INCOMPATIBLE, COMPATIBLE, AUTOCLEAR };
+    static const FeatureName names[] = {
+        { INCOMPATIBLE, 0, "dirty bit" },
+        { INCOMPATIBLE, 1, "corrupt bit" },
+        { INCOMPATIBLE, 2, "external data file" },
+        { INCOMPATIBLE, 3, "compression type" },
+        { INCOMPATIBLE, 4, "extended L2 entries" },
+        { COMPATIBLE, 0, "lazy refcounts" },
+        { AUTOCLEAR, 0, "bitmaps" },
+        { AUTOCLEAR, 1, "raw external data" },
+    };
+
+    if (b->size >= MIN_CLUSTER_WITH_NAMES) {
+        put_extension(b, QCOW2_EXT_FEATURE_TABLE, names, sizeof(names));
+    }
+}
+
+static void put_crypto(Builder *b, const Qcow2Header *h)
+{
+    uint8_t data[16];
+
+    if (h->has_crypto) {
+        stq_be_p(data, h->crypto_offset);
+        stq_be_p(data + 8, h->crypto_length);
+        put_extension(b, QCOW2_EXT_CRYPTO, data, sizeof(data));
+    }
+}
+
+static void put_bitmaps(Builder *b, const Qcow2Header *h)
+{
+    uint8_t data[24] = { 0 };
+
+    if (h->has_bitmaps) {
+        stl_be_p(data, h->nb_bitmaps);
+        stq_be_p(data + 8, h->bitmap_directory_size);
+        stq_be_p(data + 16, h->bitmap_directory_offset);
+        put_extension(b, QCOW2_EXT_BITMAPS, data, sizeof(data));
+    }
+}
+
+static void put_extensions(Builder *b, const Qcow2Header *h)
+{
+    put_string(b, QCOW2_EXT_BACKING_FORMAT, h->backing_format);
+    put_string(b, QCOW2_EXT_DATA_FILE, h->data_file);
+    put_crypto(b, h);
+    if (h->version >= 3) {
+        put_feature_names(b);
+    }
+    put_bitmaps(b, h);
+    for (guint i = 0; h->unknown_extensions && i < h->unknown_extensions->len;
+         i++) {
+        const Qcow2UnknownExtension *ext = h->unknown_extensions->pdata[i];
+
+        put_extension(b, ext->type, ext->data, ext->length);
+    }
+    put_extension(b, QCOW2_EXT_END, NULL, 0);
+}
+
+static void put_v2_fields(uint8_t *buf, const Qcow2Header *h)
+{
+    stl_be_p(buf, QCOW2_MAGIC);
+    stl_be_p(buf + 4, h->version);
+    stl_be_p(buf + 20, h->cluster_bits);
+    stq_be_p(buf + 24, h->size);
+    stl_be_p(buf + 32, h->crypt_method);
+    stl_be_p(buf + 36, h->l1_size);
+    stq_be_p(buf + 40, h->l1_table_offset);
+    stq_be_p(buf + 48, h->refcount_table_offset);
+    stl_be_p(buf + 56, h->refcount_table_clusters);
+    stl_be_p(buf + 60, h->nb_snapshots);
+    stq_be_p(buf + 64, h->snapshots_offset);
+}
+
+static void put_v3_fields(Builder *b, const Qcow2Header *h)
+{
+    uint8_t *buf = b->buf;
+    uint32_t length = MAX(h->header_length, QCOW2_HEADER_LENGTH);
+
+    stq_be_p(buf + INCOMPATIBLE_FEATURES_OFFSET, h->incompatible_features);
+    stq_be_p(buf + 80, h->compatible_features);
+    stq_be_p(buf + 88, h->autoclear_features);
+    stl_be_p(buf + 96, h->refcount_order);
+    stl_be_p(buf + 100, length);
+    buf[104] = h->compression_type;
+    if (h->unknown_fields) {
+        memcpy(buf + QCOW2_HEADER_LENGTH, h->unknown_fields,
+               length - QCOW2_HEADER_LENGTH);
+    }
+    b->pos = length;
+}
+
+static void put_backing_file(Builder *b, const Qcow2Header *h)
+{
+    size_t length = h->backing_file ? strlen(h->backing_file) : 0;
+
+    if (length == 0) {
+        return;
+    }
+    if (b->full || length > b->size - b->pos) {
+        b->full = true;
+        return;
+    }
+    stq_be_p(b->buf + 8, b->pos);
+    stl_be_p(b->buf + 16, length);
+    memcpy(b->buf + b->pos, h->backing_file, length);
+    b->pos += length;
+}
+
+int qcow2_header_build(const Qcow2Header *h, uint8_t *buf)
+{
+    Builder b = { .buf = buf, .size = (size_t)1 << h->cluster_bits,
+                  .pos = QCOW2_V2_HEADER_LENGTH };
+
+    memset(buf, 0, b.size);
+    put_v2_fields(buf, h);
+    if (h->version >= 3) {
+        put_v3_fields(&b, h);
+    }
+    put_extensions(&b, h);
+    put_backing_file(&b, h);
+    return b.full ? -ENOSPC : 0;
+}
+
+/* ---- Writing ---- */
+
+/* The state as a header; strings and arrays still belong to the state. */
+static void header_of_state(const BDRVQcow2State *s, Qcow2Header *h)
+    REQUIRES(driver_class)
+{
+    *h = (Qcow2Header) {
+        .version = s->qcow_version,
+        .cluster_bits = s->cluster_bits,
+        .size = s->disk_size,
+        .crypt_method = s->crypt_method,
+        .l1_size = s->l1->size,
+        .l1_table_offset = s->l1->offset,
+        .refcount_table_offset = s->reftable_offset,
+        .refcount_table_clusters = s->reftable_size /
+                                   (s->cluster_size / sizeof(uint64_t)),
+        .nb_snapshots = s->nb_snapshots,
+        .snapshots_offset = s->snapshots_offset,
+        .incompatible_features = s->incompatible_features,
+        .compatible_features = s->compatible_features,
+        .autoclear_features = s->autoclear_features,
+        .refcount_order = s->refcount_order,
+        .header_length = s->header_length,
+        .compression_type = s->compression_type,
+        .unknown_fields = s->unknown_header_fields,
+        .backing_file = s->image_backing_file,
+        .backing_format = s->image_backing_format,
+        .data_file = s->image_data_file,
+        .has_crypto = s->crypt_method == QCOW2_CRYPT_LUKS,
+        .crypto_offset = s->crypto_header_offset,
+        .crypto_length = s->crypto_header_length,
+        .has_bitmaps = s->nb_bitmaps != 0,
+        .nb_bitmaps = s->nb_bitmaps,
+        .bitmap_directory_offset = s->bitmap_directory_offset,
+        .bitmap_directory_size = s->bitmap_directory_size,
+        .unknown_extensions = s->unknown_extensions,
+    };
+}
+
+static void header_begin(BDRVQcow2State *s) REQUIRES(driver_class)
+{
+    while (s->header_busy) {
+        driver_wait(&s->cond, &s->lock);
+    }
+    s->header_busy = true;
+}
+
+static void header_end(BDRVQcow2State *s) REQUIRES(driver_class)
+{
+    s->header_busy = false;
+    qemu_cond_broadcast(&s->cond);
+}
+
+int qcow2_update_header(BlockDriverState *bs)
+{
+    BDRVQcow2State *s = bs->opaque;
+    g_autofree uint8_t *buf = g_try_malloc(s->cluster_size);
+    Qcow2Header h;
+    int ret;
+
+    if (!buf) {
+        return -ENOMEM;
+    }
+    header_begin(s);
+    header_of_state(s, &h);
+    ret = qcow2_header_build(&h, buf);
+    if (ret == 0) {
+        driver_unlock(&s->lock);
+        ret = bdrv_pwrite(bs->file, 0, s->cluster_size, buf, 0);
+        driver_lock(&s->lock);
+    }
+    header_end(s);
+    return ret;
+}
+
+/* Set and clear bits, durably. */
+static int change_features(BlockDriverState *bs, uint64_t set, uint64_t clear)
+    REQUIRES(driver_class)
+{
+    BDRVQcow2State *s = bs->opaque;
+    uint64_t features;
+    uint8_t field[8];
+    int ret = 0;
+
+    header_begin(s);
+    features = (s->incompatible_features | set) & ~clear;
+    if (features != s->incompatible_features) {
+        stq_be_p(field, features);
+        driver_unlock(&s->lock);
+        ret = bdrv_pwrite_sync(bs->file, INCOMPATIBLE_FEATURES_OFFSET,
+                               sizeof(field), field, 0);
+        driver_lock(&s->lock);
+        if (ret == 0) {
+            s->incompatible_features = features;
+        }
+    }
+    header_end(s);
+    return ret;
+}
+
+int qcow2_mark_dirty(BlockDriverState *bs)
+{
+    BDRVQcow2State *s = bs->opaque;
+
+    /* Version 2 has no place for it. */
+    return s->qcow_version < 3 ? -ENOTSUP :
+           change_features(bs, QCOW2_INCOMPAT_DIRTY, 0);
+}
+
+int qcow2_mark_corrupt(BlockDriverState *bs)
+{
+    BDRVQcow2State *s = bs->opaque;
+
+    qatomic_set(&s->corrupt, true);
+    return s->qcow_version < 3 ? -ENOTSUP :
+           change_features(bs, QCOW2_INCOMPAT_CORRUPT, 0);
+}
