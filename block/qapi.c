@@ -84,6 +84,9 @@ json_t *bdrv_query_image_info(BlockDriverState *bs, Error **errp)
         return NULL;
     }
     if (specific) {
+        if (json_object_get(json_object_get(specific, "data"), "encrypt")) {
+            json_object_set_new(info, "encrypted", json_true());
+        }
         json_object_set_new(info, "format-specific", specific);
     }
     return g_steal_pointer(&info);
