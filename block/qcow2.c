@@ -16,6 +16,8 @@
  */
 #include "qemu/osdep.h"
 #include "qcow2-header.h"
+#include "qcow2-options.h"
+#include "qemu/atomic.h"
 #include "qemu/bswap.h"
 
 static int qcow2_probe(const uint8_t *buf, int size, const char *filename)
@@ -198,6 +200,116 @@ static bool check_writable(const Qcow2Header *h, int flags, Error **errp)
     return true;
 }
 
+/*
+ * The external data file: the one that the options describe, or the one that
+ * the header names.  That name is a stranger's, so it is a file's and nothing
+ * else ("json:…" and "nbd:…" are odd file names), and whoever only wants to
+ * know about the image (BDRV_O_NO_IO) does not touch the file at all.
+ */
+static bool open_data_file(BlockDriverState *bs, json_t *options, int flags,
+                           Error **errp)
+{
+    BDRVQcow2State *s = bs->opaque;
+
+    if (flags & BDRV_O_NO_IO) {
+        json_object_del(options, "data-file");
+        s->data_file = NULL;
+        return true;
+    }
+    if (!json_object_get(options, "data-file") && s->image_data_file) {
+        json_object_set_new(options, "data-file",
+                            json_pack("{s:s%}", "filename", s->image_data_file,
+                                      strlen(s->image_data_file)));
+    }
+    if (!bdrv_open_child(bs, options, "data-file", BDRV_CHILD_DATA, true,
+                         &s->data_file, errp)) {
+        return false;
+    }
+    if (!s->data_file) {
+        error_setg(errp, "'data-file' is required for this image");
+        return false;
+    }
+    bs->file->role &= ~BDRV_CHILD_DATA;
+    return true;
+}
+
+static bool set_data_file(BlockDriverState *bs, const Qcow2Header *h,
+                          json_t *options, int flags, Error **errp)
+{
+    BDRVQcow2State *s = bs->opaque;
+
+    if (h->incompatible_features & QCOW2_INCOMPAT_DATA_FILE) {
+        return open_data_file(bs, options, flags, errp);
+    }
+    if (json_object_get(options, "data-file")) {
+        error_setg(errp, "'data-file' can only be set for images with an "
+                   "external data file");
+        return false;
+    }
+    if ((h->autoclear_features & QCOW2_AUTOCLEAR_DATA_FILE_RAW) &&
+        !(flags & BDRV_O_NO_IO)) {
+        error_setg(errp, "data-file-raw requires a data file");
+        return false;
+    }
+    s->data_file = bs->file;
+    return true;
+}
+
+/* Data of an encrypted image is of no use without its key. */
+static bool check_encryption(const BDRVQcow2State *s, const Qcow2Options *o,
+                             int flags, Error **errp)
+{
+    if (s->crypt_method == QCOW2_CRYPT_NONE || (flags & BDRV_O_NO_IO)) {
+        return true;
+    }
+    if (!o->encrypt || !json_object_get(o->encrypt, "key-secret")) {
+        error_setg(errp, "Parameter 'encrypt.key-secret' is required for "
+                   "cipher");
+    } else {
+        error_setg(errp, "Encrypted images cannot be read by this version");
+    }
+    return false;
+}
+
+static bool set_options(BlockDriverState *bs, json_t *options, int flags,
+                        Error **errp)
+{
+    BDRVQcow2State *s = bs->opaque;
+    Qcow2Options o;
+    bool ok = qcow2_options_take(bs, options, flags, &o, errp) &&
+              check_encryption(s, &o, flags, errp);
+
+    if (ok) {
+        qcow2_options_apply(s, &o);
+        s->l2_slice_bits = ctz64(o.l2_slice_size) -
+                           ctz64(s->l2_entry_words * sizeof(uint64_t));
+    }
+    qcow2_options_clear(&o);
+    return ok;
+}
+
+/* What says how others left things that we do not know or cannot trust: it is
+ * about to become wrong. */
+static bool drop_stale_features(BlockDriverState *bs, const Qcow2Header *h,
+                                Error **errp)
+{
+    BDRVQcow2State *s = bs->opaque;
+    bool stale = h->has_stale_bitmaps ||
+                 (h->autoclear_features & ~(uint64_t)QCOW2_AUTOCLEAR_MASK);
+    int ret = 0;
+
+    if (stale) {
+        driver_lock(&s->lock);
+        s->autoclear_features &= QCOW2_AUTOCLEAR_MASK;
+        ret = qcow2_update_header(bs);
+        driver_unlock(&s->lock);
+    }
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Could not update qcow2 header");
+    }
+    return ret == 0;
+}
+
 static bool open_image(BlockDriverState *bs, json_t *options, int flags,
                        Error **errp)
 {
@@ -208,9 +320,14 @@ static bool open_image(BlockDriverState *bs, json_t *options, int flags,
         return false;
     }
     s->writable = flags & BDRV_O_RDWR;
-    s->data_file = bs->file;
     set_header(s, h);
-    if (!load_l1(bs, h, errp) || !load_reftable(bs, h, errp)) {
+    if (!set_options(bs, options, flags, errp) ||
+        !set_data_file(bs, h, options, flags, errp) ||
+        !load_l1(bs, h, errp) || !load_reftable(bs, h, errp)) {
+        return false;
+    }
+    if (s->writable && !(flags & BDRV_O_CHECK) &&
+        !drop_stale_features(bs, h, errp)) {
         return false;
     }
     if (s->image_backing_file) {
@@ -287,6 +404,19 @@ static int64_t qcow2_get_allocated_file_size(BlockDriverState *bs)
     return data < 0 ? data : own + data;
 }
 
+/* Clusters that a new image has already are as the data file made them. */
+static bool qcow2_has_zero_init(BlockDriverState *bs)
+{
+    BDRVQcow2State *s = bs->opaque;
+    const Qcow2L1 *l1 = qatomic_load_acquire(&s->l1);
+
+    if (l1->size == 0 || qatomic_read(&l1->entries[0]) == 0) {
+        return true;
+    }
+    return s->crypt_method == QCOW2_CRYPT_NONE && s->data_file &&
+           bdrv_has_zero_init(s->data_file->bs);
+}
+
 BlockDriver bdrv_qcow2 = {
     .format_name = "qcow2",
     .instance_size = sizeof(BDRVQcow2State),
@@ -298,4 +428,6 @@ BlockDriver bdrv_qcow2 = {
     .getlength = qcow2_getlength,
     .get_info = qcow2_get_info,
     .get_allocated_file_size = qcow2_get_allocated_file_size,
+    .has_zero_init = qcow2_has_zero_init,
+    .get_specific_info = qcow2_get_specific_info,
 };
