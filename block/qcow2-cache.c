@@ -428,8 +428,8 @@ int qcow2_cache_get_empty(BlockDriverState *bs, Qcow2Cache *c, int64_t offset,
     if (!found) {
         link_table(*t, offset);
     }
-    fill(*t, NULL);
     qcow2_table_mark_dirty(s, *t);
+    fill(*t, NULL);
     return 0;
 }
 
@@ -440,23 +440,24 @@ uint64_t qcow2_table_get64(const Qcow2Table *t, unsigned index)
     return GUINT64_FROM_BE(qatomic_read(&t->words[index]));
 }
 
+/* Marked first: who sees a new word sees that the image is dirty. */
 void qcow2_table_set64(BDRVQcow2State *s, Qcow2Table *t, unsigned index,
                        uint64_t value)
 {
+    qcow2_table_mark_dirty(s, t);
     begin_change(t);
     store_word(t, index, GUINT64_TO_BE(value));
     end_change(t);
-    qcow2_table_mark_dirty(s, t);
 }
 
 void qcow2_table_set_pair(BDRVQcow2State *s, Qcow2Table *t, unsigned index,
                           uint64_t first, uint64_t second)
 {
+    qcow2_table_mark_dirty(s, t);
     begin_change(t);
     store_word(t, index, GUINT64_TO_BE(first));
     store_word(t, index + 1, GUINT64_TO_BE(second));
     end_change(t);
-    qcow2_table_mark_dirty(s, t);
 }
 
 uint8_t *qcow2_table_bytes(Qcow2Table *t)

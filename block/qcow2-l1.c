@@ -43,8 +43,8 @@ static void REQUIRES(driver_class) mark_sector(BDRVQcow2State *s, size_t sector)
 void qcow2_l1_set(BDRVQcow2State *s, unsigned index, uint64_t entry)
 {
     assert(index < s->l1->size);
-    qatomic_store_release(&s->l1->entries[index], entry);
     mark_sector(s, index / SECTOR_ENTRIES);
+    qatomic_store_release(&s->l1->entries[index], entry);
 }
 
 /* ---- L2 tables for writing ---- */

@@ -66,20 +66,24 @@ static unsigned my_shard(void)
     return shard - 1;
 }
 
-/* A pin is 1 + its shard * 2 + its counter. */
+/* A pin is the address of its shard's counter. */
 uintptr_t qcow2_pin(BDRVQcow2State *s)
 {
-    unsigned shard = my_shard();
     unsigned which = qatomic_read(&s->pins->current);
+    unsigned *count = &s->pins->shards[my_shard()].count[which];
 
-    qatomic_inc(&s->pins->shards[shard].count[which]);
-    return 1 + shard * 2 + which;
+    qatomic_inc(count);
+    return (uintptr_t)count;
 }
 
 void qcow2_unpin(BDRVQcow2State *s, uintptr_t pin)
 {
-    unsigned old = qatomic_fetch_dec(
-        &s->pins->shards[(pin - 1) / 2].count[(pin - 1) % 2]);
+    qcow2_unpin_request_pin((void *)pin);
+}
+
+void qcow2_unpin_request_pin(void *pin)
+{
+    unsigned old = qatomic_fetch_dec((unsigned *)pin);
 
     assert(old > 0);
 }

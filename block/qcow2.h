@@ -267,6 +267,8 @@ typedef struct BDRVQcow2State {
  */
 uintptr_t qcow2_pin(BDRVQcow2State *s);
 void qcow2_unpin(BDRVQcow2State *s, uintptr_t pin);
+/* The same for the word as a pointer, by who does not know the state. */
+void qcow2_unpin_request_pin(void *pin);
 
 /*
  * Has every pin that existed when @grace was started been dropped?  Start it

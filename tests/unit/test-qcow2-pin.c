@@ -96,6 +96,12 @@ static void test_no_gap(void)
     state_free(s);
 }
 
+/* A pin is the address of one of two neighbours. */
+static unsigned counter_of(uintptr_t pin)
+{
+    return pin / sizeof(unsigned) % 2;
+}
+
 static void *pin_here(void *opaque)
 {
     return (void *)qcow2_pin(opaque);
@@ -123,7 +129,7 @@ static void test_stale_index(void)
     qcow2_grace_start(s, &flip);
     g_assert_false(over(s, &flip));             /* has changed "current" */
     now = pin_elsewhere(s);
-    g_assert_cmpuint((stale - 1) % 2, !=, (now - 1) % 2);
+    g_assert_cmpuint(counter_of(stale), !=, counter_of(now));
     qcow2_grace_start(s, &g);
     g_assert_false(over(s, &g));
     qcow2_unpin(s, now);                        /* the current one is at zero */
