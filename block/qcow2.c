@@ -283,6 +283,8 @@ static bool set_options(BlockDriverState *bs, json_t *options, int flags,
         qcow2_options_apply(s, &o);
         s->l2_slice_bits = ctz64(o.l2_slice_size) -
                            ctz64(s->l2_entry_words * sizeof(uint64_t));
+        ok = qcow2_make_caches(bs, o.l2_slice_size, o.l2_tables,
+                               o.refcount_tables, errp);
     }
     qcow2_options_clear(&o);
     return ok;
@@ -326,6 +328,9 @@ static bool open_image(BlockDriverState *bs, json_t *options, int flags,
         !load_l1(bs, h, errp) || !load_reftable(bs, h, errp)) {
         return false;
     }
+    if (s->writable && !qcow2_list_metadata(bs, errp)) {
+        return false;
+    }
     if (s->writable && !(flags & BDRV_O_CHECK) &&
         !drop_stale_features(bs, h, errp)) {
         return false;
@@ -347,6 +352,7 @@ static bool qcow2_open(BlockDriverState *bs, json_t *options, int flags,
     }
     init_state(s);
     if (!open_image(bs, options, flags, errp)) {
+        qcow2_free_caches(bs);
         destroy_state(s);
         return false;
     }
@@ -355,6 +361,7 @@ static bool qcow2_open(BlockDriverState *bs, json_t *options, int flags,
 
 static void qcow2_close(BlockDriverState *bs)
 {
+    qcow2_free_caches(bs);
     destroy_state(bs->opaque);
 }
 
@@ -430,4 +437,7 @@ BlockDriver bdrv_qcow2 = {
     .get_allocated_file_size = qcow2_get_allocated_file_size,
     .has_zero_init = qcow2_has_zero_init,
     .get_specific_info = qcow2_get_specific_info,
+    .preadv = qcow2_preadv,
+    .block_status = qcow2_block_status,
+    .map_nowait = qcow2_map_request,
 };

@@ -210,6 +210,7 @@ typedef struct BDRVQcow2State {
     bool metadata_dirty;            /* atomic: a flush has tables to write */
     bool corrupt;                   /* atomic: writes fail with -EIO */
     bool corruption_reported;       /* atomic: one that is not fatal */
+    int data_file_sparse;           /* atomic; 0: not known yet, -1: no */
 
     DriverLock lock;
 
@@ -469,6 +470,18 @@ int qcow2_flush_metadata(BlockDriverState *bs) REQUIRES(driver_class);
 /* Write the tables in their order, without a last flush of the file: what
  * eviction needs. May drop the lock. */
 int qcow2_write_back_metadata(BlockDriverState *bs) REQUIRES(driver_class);
+
+/* ---- qcow2-tables.c: at open and close, control thread ---- */
+
+/* Caches of so many tables, pins, an empty set of metadata clusters.  _free
+ * also frees what was made before a failure. */
+bool qcow2_make_caches(BlockDriverState *bs, size_t l2_slice_size,
+                       unsigned l2_tables, unsigned refcount_tables,
+                       Error **errp) EXCLUDES(driver_class);
+void qcow2_free_caches(BlockDriverState *bs) EXCLUDES(driver_class);
+/* Fill the set in from the L1 and refcount tables: for writing. */
+bool qcow2_list_metadata(BlockDriverState *bs, Error **errp)
+    EXCLUDES(driver_class);
 
 /* ---- qcow2-header.c ---- */
 

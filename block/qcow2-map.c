@@ -1,0 +1,162 @@
+/*
+ * qcow2: the fast path.  In the device's thread, for requests that need nothing
+ * but one look-up in tables that are cached: it takes no lock and does no I/O.
+ *
+ *   read    of one extent of data: goes to the file that holds it, with a pin
+ *           until it completes; of zeroes: done here; of what only the backing
+ *           file has: goes there
+ *   write   inside clusters that are ours alone and not metadata: to the file,
+ *           with a pin
+ *   flush   of an image whose tables are all written: a flush of its file
+ *
+ * Everything else is a worker's, who starts from the top of the graph.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "qemu/osdep.h"
+#include "qcow2.h"
+#include "qemu/atomic.h"
+
+/* More zeroes than this are not for the device's thread to write. */
+#define MAX_INLINE_ZEROES (256 * KiB)
+
+static BdrvMapResult to_child(BdrvChild *child, int64_t offset,
+                              BdrvMapping *mapping)
+{
+    mapping->child = child;
+    mapping->offset = offset;
+    return BDRV_MAP_CHILD;
+}
+
+/* What goes beyond the end of a file needs code that knows about that. */
+static bool is_inside(const BdrvChild *child, int64_t offset, int64_t bytes)
+{
+    int64_t length = qatomic_read(&child->bs->total_bytes);
+
+    return bytes <= length && offset <= length - bytes;
+}
+
+static BdrvMapResult read_zeroes(BdrvTrackedRequest *req, BdrvMapping *mapping)
+{
+    if (req->bytes > MAX_INLINE_ZEROES) {
+        return BDRV_MAP_WORKER;
+    }
+    qemu_iovec_memset(req->qiov, req->qiov_offset, 0, req->bytes);
+    mapping->ret = 0;
+    return BDRV_MAP_DONE;
+}
+
+static BdrvMapResult read_unallocated(BlockDriverState *bs,
+                                      BdrvTrackedRequest *req,
+                                      BdrvMapping *mapping)
+{
+    if (!bs->backing) {
+        return read_zeroes(req, mapping);
+    }
+    if (!is_inside(bs->backing, req->map_offset, req->bytes)) {
+        return BDRV_MAP_WORKER;
+    }
+    return to_child(bs->backing, req->map_offset, mapping);
+}
+
+static BdrvMapResult map_read(BlockDriverState *bs, BdrvTrackedRequest *req,
+                              const Qcow2Extent *e, BdrvMapping *mapping)
+{
+    BDRVQcow2State *s = bs->opaque;
+
+    switch (e->type) {
+    case QCOW2_EXTENT_NORMAL:
+        if (s->crypt_method != QCOW2_CRYPT_NONE ||
+            !is_inside(s->data_file, e->host_offset, req->bytes)) {
+            return BDRV_MAP_WORKER;
+        }
+        return to_child(s->data_file, e->host_offset, mapping);
+    case QCOW2_EXTENT_ZERO_PLAIN:
+    case QCOW2_EXTENT_ZERO_ALLOC:
+        return read_zeroes(req, mapping);
+    case QCOW2_EXTENT_UNALLOCATED:
+    case QCOW2_EXTENT_UNALLOCATED_ALLOC:
+        return read_unallocated(bs, req, mapping);
+    default:
+        return BDRV_MAP_WORKER;
+    }
+}
+
+/* With FUA the tables that say where the data is have to be on the disk, too. */
+static BdrvMapResult map_write(BlockDriverState *bs, BdrvTrackedRequest *req,
+                               const Qcow2Extent *e, BdrvMapping *mapping)
+{
+    BDRVQcow2State *s = bs->opaque;
+
+    if (e->type != QCOW2_EXTENT_NORMAL || !e->copied ||
+        s->crypt_method != QCOW2_CRYPT_NONE || qatomic_read(&s->corrupt) ||
+        (req->flags & BDRV_REQ_WRITE_COMPRESSED) ||
+        !is_inside(s->data_file, e->host_offset, req->bytes) ||
+        ((req->flags & BDRV_REQ_FUA) &&
+         qatomic_load_acquire(&s->metadata_dirty)) ||
+        (s->data_file == bs->file &&
+         qcow2_metadata_overlap(s, s->overlap_check, e->host_offset,
+                                req->bytes))) {
+        return BDRV_MAP_WORKER;
+    }
+    return to_child(s->data_file, e->host_offset, mapping);
+}
+
+static void unpin_request(BdrvTrackedRequest *req)
+{
+    qcow2_unpin_request_pin(req->pin);
+}
+
+/* Look up under a pin; the request keeps it if data of ours is used. */
+static BdrvMapResult map_data(BlockDriverState *bs, BdrvTrackedRequest *req,
+                              BdrvMapping *mapping)
+{
+    BDRVQcow2State *s = bs->opaque;
+    BdrvMapResult result = BDRV_MAP_WORKER;
+    uintptr_t pin = qcow2_pin(s);
+    Qcow2Extent e;
+
+    if (qcow2_map_nowait(bs, req->map_offset, req->bytes, &e) == 0 &&
+        e.bytes == req->bytes) {
+        result = req->type == BDRV_REQ_READ ? map_read(bs, req, &e, mapping)
+                                            : map_write(bs, req, &e, mapping);
+    }
+    if (result == BDRV_MAP_CHILD && e.type == QCOW2_EXTENT_NORMAL) {
+        req->pin = (void *)pin;
+        req->unpin = unpin_request;
+    } else {
+        qcow2_unpin(s, pin);
+    }
+    return result;
+}
+
+/* Two files are flushed by a worker, in their order. */
+static BdrvMapResult map_flush(BlockDriverState *bs, BdrvMapping *mapping)
+{
+    BDRVQcow2State *s = bs->opaque;
+
+    if (s->data_file != bs->file || qatomic_load_acquire(&s->metadata_dirty)) {
+        return BDRV_MAP_WORKER;
+    }
+    return to_child(bs->file, 0, mapping);
+}
+
+BdrvMapResult qcow2_map_request(BlockDriverState *bs, BdrvTrackedRequest *req,
+                                BdrvMapping *mapping)
+{
+    BDRVQcow2State *s = bs->opaque;
+
+    /* A request has room for one pin: not a qcow2 image inside another. */
+    if (req->unpin || !s->data_file) {
+        return BDRV_MAP_WORKER;
+    }
+    switch (req->type) {
+    case BDRV_REQ_READ:
+    case BDRV_REQ_WRITE:
+        return map_data(bs, req, mapping);
+    case BDRV_REQ_FLUSH:
+        return map_flush(bs, mapping);
+    default:
+        return BDRV_MAP_WORKER;
+    }
+}

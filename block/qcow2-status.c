@@ -1,0 +1,118 @@
+/*
+ * qcow2: block status, for map, convert, compare and jobs.
+ *
+ * An answer is one extent, or several of the same kind in a row: where L2
+ * entries change from one extent to the next without a difference that the
+ * caller can see, or where tables have to be loaded in between.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "qemu/osdep.h"
+#include "block/block-backend.h"
+#include "qcow2.h"
+#include "qemu/atomic.h"
+
+typedef struct Status {
+    int flags;
+    int64_t map;                    /* with OFFSET_VALID */
+} Status;
+
+/*
+ * Clusters of an image that was preallocated hold nothing, and its file has
+ * holes there: only then is it worth asking the file.
+ */
+static bool file_may_have_holes(BlockDriverState *bs)
+{
+    BDRVQcow2State *s = bs->opaque;
+    int known = qatomic_read(&s->data_file_sparse);
+
+    if (!known) {
+        int64_t length = bdrv_getlength(s->data_file->bs);
+        int64_t allocated = bdrv_get_allocated_file_size(s->data_file->bs);
+
+        known = length >= 0 && allocated >= 0 && allocated < length ? 1 : -1;
+        qatomic_set(&s->data_file_sparse, known);
+    }
+    return known > 0;
+}
+
+static int flags_of_type(BlockDriverState *bs, Qcow2ExtentType type,
+                         bool want_zero)
+{
+    BDRVQcow2State *s = bs->opaque;
+    int where = s->crypt_method == QCOW2_CRYPT_NONE ? BDRV_BLOCK_OFFSET_VALID
+                                                    : 0;
+
+    switch (type) {
+    case QCOW2_EXTENT_ZERO_PLAIN:
+        return BDRV_BLOCK_ZERO;
+    case QCOW2_EXTENT_ZERO_ALLOC:
+        return BDRV_BLOCK_ZERO | where;
+    case QCOW2_EXTENT_UNALLOCATED_ALLOC:
+        return where;
+    case QCOW2_EXTENT_NORMAL:
+        if (where && want_zero && file_may_have_holes(bs)) {
+            where |= BDRV_BLOCK_RECURSE;
+        }
+        return BDRV_BLOCK_DATA | where;
+    case QCOW2_EXTENT_COMPRESSED:
+        return BDRV_BLOCK_DATA | BDRV_BLOCK_COMPRESSED;
+    default:
+        return 0;
+    }
+}
+
+static Status status_of(BlockDriverState *bs, const Qcow2Extent *e,
+                        bool want_zero)
+{
+    Status st = { .flags = flags_of_type(bs, e->type, want_zero) };
+
+    if (st.flags & BDRV_BLOCK_OFFSET_VALID) {
+        st.map = e->host_offset;
+    }
+    return st;
+}
+
+/* Does @b, which begins @bytes after @a, go on as @a does? */
+static bool continues(const Status *a, int64_t bytes, const Status *b)
+{
+    return a->flags == b->flags &&
+           (!(a->flags & BDRV_BLOCK_OFFSET_VALID) || b->map == a->map + bytes);
+}
+
+int qcow2_block_status(BlockDriverState *bs, bool want_zero, int64_t offset,
+                       int64_t bytes, int64_t *pnum, int64_t *map,
+                       BlockDriverState **file)
+{
+    BDRVQcow2State *s = bs->opaque;
+    Status first = { 0 };
+    int64_t done = 0;
+
+    while (done < bytes) {
+        Qcow2Extent e;
+        Status st;
+        uintptr_t pin;
+        int ret = qcow2_map(bs, offset + done, bytes - done, &e, &pin);
+
+        if (ret < 0) {
+            if (done) {
+                break;              /* it is for who asks about that */
+            }
+            return ret;
+        }
+        qcow2_unpin(s, pin);
+        st = status_of(bs, &e, want_zero);
+        if (!done) {
+            first = st;
+        } else if (!continues(&first, done, &st)) {
+            break;
+        }
+        done += e.bytes;
+    }
+    *pnum = done;
+    if (first.flags & BDRV_BLOCK_OFFSET_VALID) {
+        *map = first.map;
+        *file = s->data_file->bs;
+    }
+    return first.flags;
+}
