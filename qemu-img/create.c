@@ -146,7 +146,9 @@ static bool create_image(const CreateArgs *args, Error **errp)
         if (error_get_errno(err) == EFBIG) {
             error_free(err);
             error_setg(errp, "The image size is too large for file format "
-                       "'%s'", args->fmt);
+                       "'%s'%s", args->fmt,
+                       create_options_known(o, "cluster_size") ?
+                       " (try using a larger cluster size)" : "");
         } else {
             error_propagate(errp, err);
         }
