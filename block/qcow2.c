@@ -15,6 +15,7 @@
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
 #include "qemu/osdep.h"
+#include "qcow2-create.h"
 #include "qcow2-header.h"
 #include "qcow2-options.h"
 #include "qemu/atomic.h"
@@ -428,6 +429,7 @@ BlockDriver bdrv_qcow2 = {
     .format_name = "qcow2",
     .instance_size = sizeof(BDRVQcow2State),
     .supports_backing = true,
+    .create_opts = qcow2_create_opts,
     .probe = qcow2_probe,
     .open = qcow2_open,
     .close = qcow2_close,
@@ -436,6 +438,7 @@ BlockDriver bdrv_qcow2 = {
     .get_info = qcow2_get_info,
     .get_allocated_file_size = qcow2_get_allocated_file_size,
     .has_zero_init = qcow2_has_zero_init,
+    .create = qcow2_create,
     .get_specific_info = qcow2_get_specific_info,
     .preadv = qcow2_preadv,
     .block_status = qcow2_block_status,

@@ -1,0 +1,290 @@
+/*
+ * Creating qcow2 images.
+ *
+ * A new image is written as bytes, without opening it as qcow2: where
+ * everything is follows from the options (qcow2-layout.c).  The header comes
+ * last, when all that it points at is durable; until then the file is not a
+ * qcow2 image, and a crash leaves nothing that could be taken for one.
+ *
+ * Preallocation: "metadata" maps every cluster, and the file has their length
+ * but not their blocks; "falloc" and "full" also reserve or write those.  A raw
+ * external data file needs its mapping from the start.
+ *
+ * Control thread; blocks.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "qemu/osdep.h"
+#include "block/block-backend.h"
+#include "qcow2-create.h"
+#include "qcow2-header.h"
+#include "qcow2-layout.h"
+#include "qemu/bswap.h"
+
+/* Tables are written that much at a time. */
+#define CHUNK (2 * MiB)
+
+static bool write_all(BlockBackend *blk, int64_t offset, int64_t bytes,
+                      const void *buf, const char *what, Error **errp)
+{
+    int ret = bytes ? blk_pwrite(blk, offset, bytes, buf, 0) : 0;
+
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Could not write %s", what);
+    }
+    return ret == 0;
+}
+
+static bool flush(BlockBackend *blk, Error **errp)
+{
+    int ret = blk_flush(blk);
+
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Could not flush the new image");
+    }
+    return ret == 0;
+}
+
+/* ---- Tables ---- */
+
+/* The value of entry @i of a table. */
+typedef uint64_t EntryFunc(const Qcow2Layout *l, int64_t i);
+
+static bool write_table(BlockBackend *blk, const Qcow2Layout *l,
+                        int64_t offset, int64_t bytes, EntryFunc *entry,
+                        const char *what, Error **errp)
+{
+    g_autofree uint8_t *buf = g_malloc(MIN(bytes, CHUNK));
+
+    for (int64_t done = 0; done < bytes; done += CHUNK) {
+        int64_t n = MIN(bytes - done, CHUNK);
+
+        for (int64_t i = 0; i < n; i += sizeof(uint64_t)) {
+            stq_be_p(buf + i, entry(l, (done + i) / sizeof(uint64_t)));
+        }
+        if (!write_all(blk, offset + done, n, buf, what, errp)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static uint64_t reftable_entry(const Qcow2Layout *l, int64_t i)
+{
+    return i < l->refcount_blocks ?
+           l->refcount_offset + ((uint64_t)i << l->cluster_bits) : 0;
+}
+
+static uint64_t l1_entry(const Qcow2Layout *l, int64_t i)
+{
+    return i < l->l2_tables ?
+           (l->l2_offset + ((uint64_t)i << l->cluster_bits)) |
+           QCOW2_OFLAG_COPIED : 0;
+}
+
+/* A word of the L2 tables, one after the other.  With extended entries, every
+ * other one says that no subcluster is allocated. */
+static uint64_t l2_word(const Qcow2Layout *l, int64_t i)
+{
+    int64_t cluster = l->extended_l2 ? i / 2 : i;
+    uint64_t host = (uint64_t)cluster << l->cluster_bits;
+
+    if (host >= (uint64_t)l->disk_size || (l->extended_l2 && i % 2)) {
+        return 0;
+    }
+    return (host + (l->external_data ? 0 : l->data_offset)) |
+           QCOW2_OFLAG_COPIED;
+}
+
+/* 64 bits of the refcount blocks: 1 for each cluster before the end.  Widths
+ * below 8 bits start at the least significant bit of a byte. */
+static uint64_t refcount_word(const Qcow2Layout *l, int64_t i)
+{
+    int bits = 1 << l->refcount_order;
+    int64_t used = l->end >> l->cluster_bits;
+    int64_t first = i * (64 / bits);
+    uint8_t bytes[8] = { 0 };
+
+    for (int n = 0; n < 64 / bits && first + n < used; n++) {
+        /* The last byte of an entry has its least significant bits. */
+        int at = bits < 8 ? n * bits / 8 : (n + 1) * bits / 8 - 1;
+
+        bytes[at] |= bits < 8 ? 1 << (n * bits % 8) : 1;
+    }
+    return ldq_be_p(bytes);
+}
+
+static bool write_tables(BlockBackend *blk, const Qcow2Layout *l, Error **errp)
+{
+    int bits = l->cluster_bits;
+
+    return write_table(blk, l, l->refcount_offset, l->refcount_blocks << bits,
+                       refcount_word, "refcount blocks", errp) &&
+           write_table(blk, l, l->reftable_offset, l->reftable_clusters << bits,
+                       reftable_entry, "refcount table", errp) &&
+           write_table(blk, l, l->l2_offset, l->l2_tables << bits, l2_word,
+                       "L2 tables", errp) &&
+           write_table(blk, l, l->l1_offset, l->l1_entries * sizeof(uint64_t),
+                       l1_entry, "L1 table", errp);
+}
+
+/* ---- Header ---- */
+
+static uint64_t incompatible_features(const Qcow2CreateOptions *o)
+{
+    return (o->data_file ? QCOW2_INCOMPAT_DATA_FILE : 0) |
+           (o->extended_l2 ? QCOW2_INCOMPAT_EXTL2 : 0) |
+           (o->compression_type != QCOW2_COMPRESSION_ZLIB ?
+            QCOW2_INCOMPAT_COMPRESSION : 0);
+}
+
+static Qcow2Header header_of(const Qcow2CreateOptions *o, const Qcow2Layout *l)
+{
+    return (Qcow2Header) {
+        .version = o->version,
+        .cluster_bits = o->cluster_bits,
+        .size = o->size,
+        .l1_size = l->l1_entries,
+        .l1_table_offset = l->l1_entries ? l->l1_offset : 0,
+        .refcount_table_offset = l->reftable_offset,
+        .refcount_table_clusters = l->reftable_clusters,
+        .incompatible_features = incompatible_features(o),
+        .compatible_features = o->lazy_refcounts ?
+                               QCOW2_COMPAT_LAZY_REFCOUNTS : 0,
+        .autoclear_features = o->data_file_raw ?
+                              QCOW2_AUTOCLEAR_DATA_FILE_RAW : 0,
+        .refcount_order = o->refcount_order,
+        .header_length = QCOW2_HEADER_LENGTH,
+        .compression_type = o->compression_type,
+        .backing_file = o->backing_file,
+        .backing_format = o->backing_format,
+        .data_file = o->data_file,
+    };
+}
+
+/* In @buf; checked before anything is written. */
+static bool build_header(const Qcow2CreateOptions *o, const Qcow2Layout *l,
+                         uint8_t *buf, Error **errp)
+{
+    Qcow2Header h = header_of(o, l);
+    int ret = 0;
+
+    if (o->backing_file && strlen(o->backing_file) > QCOW2_MAX_BACKING_NAME) {
+        ret = -EINVAL;
+    } else {
+        ret = qcow2_header_build(&h, buf);
+    }
+    if (ret < 0 && o->backing_file) {
+        error_setg_errno(errp, -ret, "Could not assign backing file '%s' with "
+                         "format '%s'", o->backing_file,
+                         o->backing_format ? o->backing_format : "");
+    } else if (ret < 0) {
+        error_setg_errno(errp, -ret, "Could not write qcow2 header");
+    }
+    return ret == 0;
+}
+
+/* ---- Files ---- */
+
+static bool set_length(BlockBackend *blk, int64_t length, PreallocMode mode,
+                       Error **errp)
+{
+    mode = mode == PREALLOC_MODE_METADATA ? PREALLOC_MODE_OFF : mode;
+    return blk_truncate(blk, length, false, mode, 0, errp);
+}
+
+/* The data file as large as the disk, and what of it is wanted allocated. */
+static bool create_data_file(BlockGraph *graph, const Qcow2CreateOptions *o,
+                             Error **errp)
+{
+    g_autoptr(json_t) options = json_object();
+    BlockBackend *blk;
+    bool ok;
+
+    if (!bdrv_create_file(graph, o->data_file, options, errp)) {
+        return false;
+    }
+    blk = blk_new_open(graph, o->data_file, NULL, NULL,
+                       BDRV_O_RDWR | BDRV_O_RESIZE | BDRV_O_PROTOCOL, errp);
+    if (!blk) {
+        return false;
+    }
+    ok = set_length(blk, o->size, o->preallocation, errp);
+    blk_unref(blk);
+    return ok;
+}
+
+static bool fill_image(BlockBackend *blk, const Qcow2CreateOptions *o,
+                       const Qcow2Layout *l, const uint8_t *header,
+                       Error **errp)
+{
+    PreallocMode mode = o->data_file ? PREALLOC_MODE_OFF : o->preallocation;
+
+    if (l->data_clusters && !set_length(blk, l->end, mode, errp)) {
+        return false;
+    }
+    return write_tables(blk, l, errp) && flush(blk, errp) &&
+           write_all(blk, 0, INT64_C(1) << o->cluster_bits, header,
+                     "qcow2 header", errp) &&
+           flush(blk, errp);
+}
+
+static bool create_files(BlockGraph *graph, const char *filename,
+                         json_t *options, const Qcow2CreateOptions *o,
+                         const Qcow2Layout *l, const uint8_t *header,
+                         Error **errp)
+{
+    BlockBackend *blk;
+    bool ok;
+
+    /* What is left is the protocol's. */
+    if (!bdrv_create_file(graph, filename, options, errp)) {
+        return false;
+    }
+    blk = blk_new_open(graph, filename, NULL, NULL,
+                       BDRV_O_RDWR | BDRV_O_RESIZE | BDRV_O_PROTOCOL, errp);
+    if (!blk) {
+        return false;
+    }
+    blk_set_allow_write_beyond_eof(blk, true);
+    /* While the image is open, so that it cannot be its own data file. */
+    ok = (!o->data_file || create_data_file(graph, o, errp)) &&
+         fill_image(blk, o, l, header, errp);
+    blk_unref(blk);
+    return ok;
+}
+
+static bool lay_out(const Qcow2CreateOptions *o, Qcow2Layout *l, Error **errp)
+{
+    *l = (Qcow2Layout) {
+        .disk_size = o->size,
+        .cluster_bits = o->cluster_bits,
+        .refcount_order = o->refcount_order,
+        .extended_l2 = o->extended_l2,
+        .allocated = o->preallocation != PREALLOC_MODE_OFF || o->data_file_raw,
+        .external_data = o->data_file,
+    };
+    if (!qcow2_layout(l, 0)) {
+        error_setg_errno(errp, EFBIG, "Image size is too large");
+        return false;
+    }
+    return true;
+}
+
+bool qcow2_create(BlockGraph *graph, const char *filename, json_t *options,
+                  Error **errp)
+{
+    Qcow2CreateOptions o;
+    Qcow2Layout l;
+    g_autofree uint8_t *header = NULL;
+    bool ok = qcow2_create_options_take(options, &o, errp) &&
+              qcow2_create_options_check(&o, errp) && lay_out(&o, &l, errp);
+
+    if (ok) {
+        header = g_malloc(INT64_C(1) << o.cluster_bits);
+        ok = build_header(&o, &l, header, errp) &&
+             create_files(graph, filename, options, &o, &l, header, errp);
+    }
+    qcow2_create_options_clear(&o);
+    return ok;
+}
