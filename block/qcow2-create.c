@@ -264,7 +264,7 @@ static bool lay_out(const Qcow2CreateOptions *o, Qcow2Layout *l, Error **errp)
         .allocated = o->preallocation != PREALLOC_MODE_OFF || o->data_file_raw,
         .external_data = o->data_file,
     };
-    if (!qcow2_layout(l, 0)) {
+    if (!qcow2_layout(l, 0) || !l->reftable_fits) {
         error_setg_errno(errp, EFBIG, "Image size is too large");
         return false;
     }

@@ -31,7 +31,7 @@ extern const BlockCreateOption qcow2_create_opts[];
 bool qcow2_create_options_take(json_t *options, Qcow2CreateOptions *o,
                                Error **errp);
 void qcow2_create_options_clear(Qcow2CreateOptions *o);
-/* What depends on several of them; not wanted for measuring. */
+/* What depends on several of them. */
 bool qcow2_create_options_check(const Qcow2CreateOptions *o, Error **errp);
 
 #endif

@@ -33,7 +33,7 @@ static bool count_tables(Qcow2Layout *l)
     return true;
 }
 
-static bool count_refcounts(Qcow2Layout *l, int64_t extra)
+static void count_refcounts(Qcow2Layout *l, int64_t extra)
 {
     int64_t cluster_size = INT64_C(1) << l->cluster_bits;
     int64_t block_entries = INT64_C(1) << (l->cluster_bits + 3 -
@@ -48,21 +48,22 @@ static bool count_refcounts(Qcow2Layout *l, int64_t extra)
         blocks = DIV_ROUND_UP(others + blocks + table, block_entries);
         table = DIV_ROUND_UP(blocks * sizeof(uint64_t), cluster_size);
     } while (blocks != l->refcount_blocks || table != l->reftable_clusters);
-    return table * cluster_size <= QCOW2_MAX_REFTABLE_SIZE;
 }
 
 bool qcow2_layout(Qcow2Layout *l, int64_t extra)
 {
     int bits = l->cluster_bits;
 
-    if (!count_tables(l) || !count_refcounts(l, extra)) {
+    if (!count_tables(l)) {
         return false;
     }
+    count_refcounts(l, extra);
     l->reftable_offset = INT64_C(1) << bits;
     l->refcount_offset = l->reftable_offset + (l->reftable_clusters << bits);
     l->l1_offset = l->refcount_offset + (l->refcount_blocks << bits);
     l->l2_offset = l->l1_offset + (l->l1_clusters << bits);
     l->data_offset = l->l2_offset + ((l->l2_tables + extra) << bits);
     l->end = l->data_offset + (l->data_clusters << bits);
+    l->reftable_fits = l->reftable_clusters << bits <= QCOW2_MAX_REFTABLE_SIZE;
     return true;
 }

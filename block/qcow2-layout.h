@@ -25,12 +25,13 @@ typedef struct Qcow2Layout {
     int64_t reftable_offset, refcount_offset, l1_offset, l2_offset;
     int64_t data_offset, end;
     int64_t l1_entries;
+    bool reftable_fits;             /* not too large for an implementation */
 } Qcow2Layout;
 
 /*
  * Fill in the rest of @l.  @extra: clusters that are used besides, at the end
- * of the metadata.  False: no such image can be, the format's tables are not
- * large enough.
+ * of the metadata.  False: no such image can be, the L1 table would be too
+ * large.
  */
 bool qcow2_layout(Qcow2Layout *l, int64_t extra);
 
