@@ -129,9 +129,6 @@ static void print_option(const BlockCreateOption *opt)
     } else {
         printf("  %s", head);
     }
-    if (opt->def_value) {
-        printf(" (default: %s)", opt->def_value);
-    }
     printf("\n");
 }
 

@@ -79,7 +79,7 @@ typedef struct BlockCreateOption {
     const char *name;
     BlockOptType type;
     const char *help;
-    const char *def_value;         /* shown by help; NULL: none */
+    const char *def_value;         /* used if not given; NULL: none */
 } BlockCreateOption;
 
 /* "qemu-img check": what was found, what was repaired. */
