@@ -397,6 +397,9 @@ int bdrv_flush(BlockDriverState *bs)
             return ret;
         }
     }
+    if (bs->drv->flushes_children) {
+        return 0;
+    }
     file_debug_event(bs, "flush_to_disk");
     list_for_each(c, &bs->children, child_node) {
         if (child_is_written(c)) {

@@ -209,8 +209,10 @@ struct BlockDriver {
     /* -ENOTSUP counts as done: discarding is advice. */
     int (*pdiscard)(BlockDriverState *bs, int64_t offset, int64_t bytes);
     /* Everything that completed before is on stable storage.  Of the driver's
-     * own state, then (by the core) of its children. */
+     * own state, then (by the core) of its children; unless flushes_children
+     * says that the driver does that, too. */
     int (*flush)(BlockDriverState *bs);
+    bool flushes_children;
     /* BDRV_BLOCK_… for a prefix of the range, *@pnum > 0 its length; NULL:
      * all is data.  @want_zero: worth an effort to find zeroes. */
     int (*block_status)(BlockDriverState *bs, bool want_zero, int64_t offset,
