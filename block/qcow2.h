@@ -231,6 +231,10 @@ typedef struct BDRVQcow2State {
     bool reftable_busy GUARDED_BY(driver_class);            /* being grown */
     Qcow2Cache *refcount_cache GUARDED_BY(driver_class);    /* whole blocks */
     int64_t free_cluster_index GUARDED_BY(driver_class);
+    int64_t free_run_index GUARDED_BY(driver_class);
+    uint64_t freed_count GUARDED_BY(driver_class);          /* wraps */
+    uint64_t high_cluster GUARDED_BY(driver_class);  /* never used from here;
+                                                      * 0: not yet known */
     int64_t free_byte_offset GUARDED_BY(driver_class);      /* compressed */
 
     /* The active L1 table (qcow2-l2.c). */
@@ -242,10 +246,9 @@ typedef struct BDRVQcow2State {
     Qcow2Frees *frees GUARDED_BY(driver_class);             /* qcow2-free.c */
 
     /* Write-back (qcow2-flush.c): one flush at a time, for all who wait. */
-    uint64_t flush_wanted GUARDED_BY(driver_class);
-    uint64_t flush_done GUARDED_BY(driver_class);
+    uint64_t flush_number GUARDED_BY(driver_class);     /* begun last */
     bool flush_running GUARDED_BY(driver_class);
-    int flush_ret GUARDED_BY(driver_class);
+    List flush_waiters GUARDED_BY(driver_class);
 
     /* Whatever a thread may wait for, it waits for here, with a predicate. */
     QemuCond cond;
@@ -470,6 +473,11 @@ int qcow2_flush_metadata(BlockDriverState *bs) REQUIRES(driver_class);
 /* Write the tables in their order, without a last flush of the file: what
  * eviction needs. May drop the lock. */
 int qcow2_write_back_metadata(BlockDriverState *bs) REQUIRES(driver_class);
+/* At the end, drained: everything is written and freed, and the dirty bit is
+ * cleared.  May drop the lock. */
+int qcow2_settle(BlockDriverState *bs) REQUIRES(driver_class);
+/* Before the state goes away, settled or not. */
+void qcow2_frees_destroy(BDRVQcow2State *s) REQUIRES(driver_class);
 
 /* ---- qcow2-tables.c: at open and close, control thread ---- */
 
