@@ -299,6 +299,17 @@ int qcow2_mark_dirty(BlockDriverState *bs)
            change_features(bs, QCOW2_INCOMPAT_DIRTY, 0);
 }
 
+int qcow2_mark_clean(BlockDriverState *bs)
+{
+    /* All of it, lazy refcounts too, and then a sync. */
+    int ret = qcow2_write_back_metadata(bs);
+
+    if (ret == 0) {
+        ret = qcow2_flush_metadata(bs);
+    }
+    return ret < 0 ? ret : change_features(bs, 0, QCOW2_INCOMPAT_DIRTY);
+}
+
 int qcow2_mark_corrupt(BlockDriverState *bs)
 {
     BDRVQcow2State *s = bs->opaque;

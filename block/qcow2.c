@@ -91,6 +91,7 @@ static void init_state(BDRVQcow2State *s)
     qemu_cond_init(&s->cond);
     driver_lock(&s->lock);
     list_init(&s->inflight);
+    list_init(&s->flush_waiters);
     driver_unlock(&s->lock);
 }
 
