@@ -363,6 +363,19 @@ static bool qcow2_open(BlockDriverState *bs, json_t *options, int flags,
 
 static void qcow2_close(BlockDriverState *bs)
 {
+    BDRVQcow2State *s = bs->opaque;
+    int ret = 0;
+
+    driver_lock(&s->lock);
+    if (s->writable && !qatomic_read(&s->corrupt)) {
+        ret = qcow2_settle(bs);
+    }
+    qcow2_frees_destroy(s);
+    driver_unlock(&s->lock);
+    if (ret < 0) {
+        error_report("qcow2: Could not write all metadata of '%s': %s",
+                     bdrv_get_filename(bs), strerror(-ret));
+    }
     qcow2_free_caches(bs);
     destroy_state(bs->opaque);
 }
@@ -443,6 +456,13 @@ BlockDriver bdrv_qcow2 = {
     .measure = qcow2_measure,
     .get_specific_info = qcow2_get_specific_info,
     .preadv = qcow2_preadv,
+    .pwritev = qcow2_pwritev,
+    .pwrite_zeroes = qcow2_pwrite_zeroes,
+    .pdiscard = qcow2_pdiscard,
+    .flush = qcow2_flush,
+    .flushes_children = true,
+    .supported_write_flags = BDRV_REQ_WRITE_COMPRESSED,
+    .supported_zero_flags = BDRV_REQ_MAY_UNMAP,
     .block_status = qcow2_block_status,
     .map_nowait = qcow2_map_request,
 };
