@@ -42,20 +42,6 @@ typedef struct Chunk {
 
 /* ---- Data to the host ---- */
 
-/* An image that lies could have its metadata overwritten. */
-static int check_overlap(BlockDriverState *bs, int64_t host, int64_t bytes)
-{
-    BDRVQcow2State *s = bs->opaque;
-
-    if (s->has_data_file ||
-        !qcow2_metadata_overlap(s, s->overlap_check, host, bytes)) {
-        return 0;
-    }
-    qcow2_signal_corruption(bs, true, host, bytes,
-        "Preventing invalid write on metadata (overlaps with it)");
-    return -EIO;
-}
-
 static int write_host(BlockDriverState *bs, int64_t host, int64_t bytes,
                       QEMUIOVector *qiov, size_t qiov_offset, int flags)
 {
@@ -97,7 +83,7 @@ static int write_data(BlockDriverState *bs, int64_t guest, int64_t host,
                       int flags)
 {
     BDRVQcow2State *s = bs->opaque;
-    int ret = check_overlap(bs, host, bytes);
+    int ret = s->has_data_file ? 0 : qcow2_check_overlap(bs, 0, host, bytes);
 
     if (ret < 0) {
         return ret;

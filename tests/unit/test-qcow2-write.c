@@ -1,0 +1,150 @@
+/*
+ * qcow2: writing, zeroing, discarding: against a model, in every geometry; and
+ * the installed qemu-img must find nothing wrong, and nothing different.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "qemu/osdep.h"
+#include "qcow2-image.h"
+#include "test-driver.h"
+
+/* ---- Random requests ---- */
+
+static int64_t random_length(GRand *rnd, int64_t cluster)
+{
+    switch (g_rand_int_range(rnd, 0, 4)) {
+    case 0:
+        return g_rand_int_range(rnd, 1, 4096);
+    case 1:
+        return cluster * g_rand_int_range(rnd, 1, 4);
+    case 2:
+        return 512 * g_rand_int_range(rnd, 1, 128);
+    default:
+        return g_rand_int_range(rnd, 1, 3 * cluster);
+    }
+}
+
+static void random_range(GRand *rnd, const Qcow2Image *img, int64_t *offset,
+                         int64_t *bytes)
+{
+    static const int units[] = { 1, 512, 4096 };
+    int64_t unit = units[g_rand_int_range(rnd, 0, 3)];
+    int64_t length = random_length(rnd, img->cluster_size);
+
+    *offset = g_rand_int_range(rnd, 0, img->size);
+    if (g_rand_boolean(rnd)) {
+        unit = img->cluster_size;
+    }
+    *offset = QEMU_ALIGN_DOWN(*offset, unit);
+    *bytes = MIN(length, img->size - *offset);
+}
+
+static void random_request(GRand *rnd, Qcow2Image *img, unsigned seed)
+{
+    int64_t offset, bytes;
+
+    random_range(rnd, img, &offset, &bytes);
+    switch (g_rand_int_range(rnd, 0, 12)) {
+    case 0:
+        qcow2_image_zero(img, offset, bytes, 0);
+        break;
+    case 1:
+        qcow2_image_zero(img, offset, bytes, BDRV_REQ_MAY_UNMAP);
+        break;
+    case 2:
+    case 3:
+        qcow2_image_discard(img, offset, bytes);
+        break;
+    case 4:
+        g_assert_cmpint(blk_flush(img->blk), ==, 0);
+        break;
+    case 5:
+        if (!img->data_file) {
+            offset = QEMU_ALIGN_DOWN(offset, img->cluster_size);
+            bytes = MIN(QEMU_ALIGN_UP(bytes, img->cluster_size),
+                        img->size - offset);
+            qcow2_image_write(img, offset, bytes, seed,
+                              BDRV_REQ_WRITE_COMPRESSED);
+            break;
+        }
+        /* fall through */
+    case 6:
+    case 7:
+        qcow2_image_verify(img, offset, bytes);
+        break;
+    default:
+        qcow2_image_write(img, offset, bytes, seed, 0);
+        break;
+    }
+}
+
+typedef struct Geometry {
+    const char *options;
+    int64_t size;
+    bool backing;
+    const char *open;
+} Geometry;
+
+static void test_random(const void *opaque)
+{
+    const Geometry *g = opaque;
+    g_autoptr(Qcow2Image) img = NULL;
+    GRand *rnd = g_rand_new_with_seed(g_str_hash(g->options));
+    unsigned seed = 0;
+
+    if (!qcow2_image_can_run()) {
+        return;
+    }
+    img = qcow2_image_new(g->options, g->size, g->backing);
+    for (int round = 0; round < 3; round++) {
+        qcow2_image_open(img, g->open);
+        for (int i = 0; i < 120; i++) {
+            random_request(rnd, img, seed++);
+        }
+        qcow2_image_verify(img, 0, img->size);
+        qcow2_image_close(img);
+        qcow2_image_assert_good(img);
+    }
+    g_rand_free(rnd);
+}
+
+static const Geometry geometries[] = {
+    { "cluster_size=512", 1 * MiB },
+    { "cluster_size=512,refcount_bits=64", 1 * MiB + 512, true },
+    { "cluster_size=512,refcount_bits=1", 1 * MiB },
+    { "cluster_size=1024,refcount_bits=2", 1 * MiB, true },
+    { "cluster_size=4096,refcount_bits=4", 4 * MiB },
+    { "cluster_size=4096,compat=0.10", 4 * MiB, true },
+    { "cluster_size=4096,compat=0.10,refcount_bits=16", 4 * MiB },
+    { "cluster_size=16384,refcount_bits=8", 4 * MiB, true },
+    { "cluster_size=65536", 8 * MiB + 1536 },
+    { "cluster_size=65536,refcount_bits=32", 8 * MiB + 512, true },
+    { "cluster_size=65536,lazy_refcounts=on", 8 * MiB, true },
+    { "cluster_size=2097152", 16 * MiB + 512 },
+    { "cluster_size=16384,extended_l2=on", 4 * MiB },
+    { "cluster_size=65536,extended_l2=on", 8 * MiB + 512, true },
+    { "cluster_size=131072,extended_l2=on", 8 * MiB, true },
+    { "cluster_size=65536,data_file", 8 * MiB },
+    { "cluster_size=65536,extended_l2=on,data_file", 8 * MiB },
+    { "cluster_size=65536,data_file_raw=on,data_file", 8 * MiB },
+    { "cluster_size=512,refcount_bits=16", 1 * MiB, true,
+      "{'l2-cache-size':512,'refcount-cache-size':2048,"
+      "'l2-cache-entry-size':512}" },
+    { "cluster_size=4096", 4 * MiB, false, "{'discard-no-unref':true}" },
+    { "cluster_size=4096,lazy_refcounts=on", 4 * MiB, false,
+      "{'pass-discard-other':true}" },
+};
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    for (size_t i = 0; i < G_N_ELEMENTS(geometries); i++) {
+        g_autofree char *name =
+            g_strdup_printf("/qcow2-write/random/%zu:%s%s", i,
+                            geometries[i].options,
+                            geometries[i].backing ? ",backing" : "");
+
+        g_test_add_data_func(name, &geometries[i], test_random);
+    }
+    return g_test_run();
+}
