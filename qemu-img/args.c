@@ -5,7 +5,7 @@
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
 #include "qemu-img.h"
-#include "qemu/secret.h"
+#include "crypto/secret.h"
 
 static const ObjectType *const object_types[] = {
     &secret_object_type,

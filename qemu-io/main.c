@@ -8,7 +8,7 @@
  */
 #include "qemu-io.h"
 #include <signal.h>
-#include "qemu/secret.h"
+#include "crypto/secret.h"
 #include "qemu/trace.h"
 
 static const ObjectType *const object_types[] = {
