@@ -119,7 +119,24 @@ static bool check_abilities(const ConvertArgs *args)
     return true;
 }
 
-static bool create_target(const ConvertArgs *args, ConvertJob *job)
+/* Of the options of create, those that opening needs as well. */
+static json_t *key_secrets(const json_t *options)
+{
+    json_t *secrets = json_object();
+    const char *key;
+    json_t *value;
+
+    json_object_foreach((json_t *)options, key, value) {
+        if (g_str_has_suffix(key, "key-secret")) {
+            json_object_set(secrets, key, value);
+        }
+    }
+    return secrets;
+}
+
+/* *@secrets is what the new target cannot be opened without. */
+static bool create_target(const ConvertArgs *args, ConvertJob *job,
+                          json_t **secrets)
 {
     const char *fmt = args->target_fmt ? args->target_fmt : "raw";
     g_autoptr(CreateOptions) o = NULL;
@@ -143,11 +160,16 @@ static bool create_target(const ConvertArgs *args, ConvertJob *job)
         error_report("Source lacks bitmap support");
         return false;
     }
-    if (o && !bdrv_create(img_graph(), fmt, args->target,
-                          create_options_to_json(o), &err)) {
-        error_reportf_err(err, "%s: error while converting %s: ",
-                          args->target, fmt);
-        return false;
+    if (o) {
+        json_t *options = create_options_to_json(o);
+
+        *secrets = key_secrets(options);
+        if (!bdrv_create(img_graph(), fmt, args->target, options, &err)) {
+            error_reportf_err(err, "%s: error while converting %s: ",
+                              args->target, fmt);
+            g_clear_pointer(secrets, json_decref);
+            return false;
+        }
     }
     return true;
 }
@@ -171,7 +193,7 @@ static bool open_target(const ConvertArgs *args, ConvertJob *job)
     if (job->sparse_size) {
         how.flags |= BDRV_O_UNMAP;
     }
-    if (!create_target(args, job)) {
+    if (!create_target(args, job, &how.options)) {
         return false;
     }
     job->target = img_open(&how);
