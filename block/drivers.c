@@ -13,6 +13,7 @@ extern BlockDriver bdrv_blkdebug;
 extern BlockDriver bdrv_file;
 extern BlockDriver bdrv_host_cdrom;
 extern BlockDriver bdrv_host_device;
+extern BlockDriver bdrv_luks;
 extern BlockDriver bdrv_null_aio;
 extern BlockDriver bdrv_null_co;
 extern BlockDriver bdrv_qcow2;
@@ -23,6 +24,7 @@ BlockDriver *const bdrv_drivers[] = {
     &bdrv_file,
     &bdrv_host_cdrom,
     &bdrv_host_device,
+    &bdrv_luks,
     &bdrv_null_aio,
     &bdrv_null_co,
     &bdrv_qcow2,

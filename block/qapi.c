@@ -55,6 +55,13 @@ static void add_backing(BlockDriverState *bs, json_t *info)
     }
 }
 
+/* A format with encryption shows it here, or is nothing else. */
+static bool is_encrypted(const json_t *specific)
+{
+    return json_object_get(json_object_get(specific, "data"), "encrypt") ||
+           g_strcmp0(opt_peek_str(specific, "type"), "luks") == 0;
+}
+
 json_t *bdrv_query_image_info(BlockDriverState *bs, Error **errp)
 {
     g_autoptr(json_t) info = json_object();
@@ -84,7 +91,7 @@ json_t *bdrv_query_image_info(BlockDriverState *bs, Error **errp)
         return NULL;
     }
     if (specific) {
-        if (json_object_get(json_object_get(specific, "data"), "encrypt")) {
+        if (is_encrypted(specific)) {
             json_object_set_new(info, "encrypted", json_true());
         }
         json_object_set_new(info, "format-specific", specific);
