@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What the proofs share.
+ */
+#ifndef TESTS_PROOF_INT_H
+#define TESTS_PROOF_INT_H
+
+#include "proof.h"
+#include "qemu/options.h"
+
+/* One proof under way: an image, open, and its model. */
+typedef struct ProofRunState {
+    const ProofFormat *fmt;
+    ProofConfig cfg;            /* with the defaults filled in */
+    ProofResult *result;
+    BlockGraph *graph;
+    WriteLogDisk *disk;
+    BlockBackend *blk;          /* NULL: closed */
+    ModelDisk *model;
+    GString *why;
+} ProofRunState;
+
+/* Also clears @result.  Makes an image; false (as of all): a failure. */
+bool proof_begin(ProofRunState *p, const ProofFormat *fmt,
+                 const ProofConfig *cfg, ProofResult *result);
+/* Closes; returns whether there was no failure. */
+bool proof_end(ProofRunState *p);
+BlockBackend *proof_open(const ProofFormat *fmt, BlockGraph *graph,
+                         const WriteLogDisk *disk, int flags, Error **errp);
+/* Look at every so many-th thing only, where everything takes long. */
+int proof_stride(void);
+/* p->blk. */
+bool proof_open_image(ProofRunState *p);
+void proof_close_image(ProofRunState *p);
+/* p->why is the failure; @how says how to see it again. */
+void proof_fail(ProofRunState *p, const char *how, ...) G_GNUC_PRINTF(2, 3);
+/* The first bad image, where the command line wants it. */
+void proof_save(const MemImage *img);
+const char *proof_cut_option(void);
+
+/*
+ * One random request of the workload, in the calling thread.  Errors of the
+ * disk are no failure once a fault has struck.
+ */
+bool proof_random_request(ProofRunState *p, BlockBackend *blk, GRand *rand,
+                          GString *why);
+
+/* After a crash or failure. */
+typedef struct ProofVerify {
+    uint64_t cut;               /* of the model's time */
+    bool is_kill;               /* nothing that had ended may be lost … */
+    bool is_crashed;            /* … */
+    uint32_t seed;              /* of what is written into it */
+} ProofVerify;
+
+/* @img is not changed. */
+bool proof_verify(ProofRunState *p, const MemImage *img, ProofVerify v);
+
+#endif

@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What all proofs need: images on logging disks, the command line, failures.
+ */
+#include "proof-int.h"
+#include "qemu/cutils.h"
+
+static gint64 seed_option = -1;
+static char *cut_option;
+static char *save_option;
+
+/* ---- Command line ---- */
+
+void proof_init(int *argc, char ***argv)
+{
+    const GOptionEntry entries[] = {
+        { "seed", 0, 0, G_OPTION_ARG_INT64, &seed_option,
+          "of everything random", "N" },
+        { "cut", 0, 0, G_OPTION_ARG_STRING, &cut_option,
+          "of crash proofs, only this one", "K:PICK" },
+        { "save", 0, 0, G_OPTION_ARG_FILENAME, &save_option,
+          "the first bad image", "FILE" },
+        { NULL }
+    };
+    g_autoptr(GOptionContext) ctx = g_option_context_new(NULL);
+    g_autoptr(GError) err = NULL;
+
+    g_option_context_add_main_entries(ctx, entries, NULL);
+    g_option_context_set_help_enabled(ctx, FALSE);
+    g_option_context_set_ignore_unknown_options(ctx, TRUE);
+    if (!g_option_context_parse(ctx, argc, argv, &err)) {
+        fprintf(stderr, "%s\n", err->message);
+        exit(2);
+    }
+    write_log_register();
+}
+
+int proof_scale(void)
+{
+    const char *value = getenv("THREADBLOCK_LONG");
+
+    return value && *value && strcmp(value, "0") ? 20 : 1;
+}
+
+/* What the thread sanitizer is to find is not in the images. */
+int proof_stride(void)
+{
+#if defined(__SANITIZE_THREAD__)
+    return 8;
+#else
+    return 1;
+#endif
+}
+
+uint32_t proof_seed(void)
+{
+    return seed_option >= 0 ? seed_option : g_random_int_range(1, 1000000000);
+}
+
+const char *proof_cut_option(void)
+{
+    return cut_option;
+}
+
+void proof_save(const MemImage *img)
+{
+    if (save_option && mem_image_save(img, save_option) < 0) {
+        g_test_message("could not save the image to %s", save_option);
+    }
+    g_clear_pointer(&save_option, g_free);
+}
+
+/* ---- Images ---- */
+
+static json_t *options_of(const char *text)
+{
+    return text ? options_from_json(text, &error_abort) : json_object();
+}
+
+static bool create_image(const ProofFormat *fmt, BlockGraph *graph,
+                         const WriteLogDisk *disk, int64_t size, Error **errp)
+{
+    g_autofree char *filename = g_strdup_printf("write-log:%s", disk->id);
+    json_t *options = options_of(fmt->create_options);
+
+    json_object_set_new(options, "size", json_integer(size));
+    return bdrv_create(graph, fmt->driver, filename, options, errp);
+}
+
+BlockBackend *proof_open(const ProofFormat *fmt, BlockGraph *graph,
+                         const WriteLogDisk *disk, int flags, Error **errp)
+{
+    json_t *options = options_of(fmt->open_options);
+
+    json_object_set_new(options, "driver", json_string(fmt->driver));
+    json_object_set_new(options, "file",
+                        json_pack("{s:s, s:s}", "driver", "write-log", "disk",
+                                  disk->id));
+    return blk_new_open(graph, NULL, NULL, options, flags, errp);
+}
+
+bool proof_open_image(ProofRunState *p)
+{
+    Error *err = NULL;
+
+    p->blk = proof_open(p->fmt, p->graph, p->disk,
+                        BDRV_O_RDWR | BDRV_O_UNMAP | BDRV_O_RESIZE, &err);
+    if (!p->blk) {
+        g_string_append_printf(p->why, "the image does not open: %s",
+                               error_get_pretty(err));
+        error_free(err);
+        return false;
+    }
+    return true;
+}
+
+void proof_close_image(ProofRunState *p)
+{
+    if (p->blk) {
+        blk_unref(p->blk);
+        p->blk = NULL;
+    }
+}
+
+/* ---- A proof ---- */
+
+static void fill_in_defaults(ProofConfig *c)
+{
+    c->seed = c->seed ?: proof_seed();
+    c->size = c->size ?: 1024 * KiB;
+    c->max_size = MAX(c->max_size, c->size);
+    c->threads = c->threads ?: 1;
+    c->ops = c->ops ?: 200;
+    c->rounds = c->rounds ?: 4;
+    c->backends = c->backends ?: 2;
+    c->depth = c->depth ?: 8;
+    c->cut = c->cut ?: cut_option;
+    c->max_systematic /= proof_stride();
+    c->num_random /= proof_stride();
+    g_assert_true(c->threads == 1 || !c->mix.weight[MODEL_RESIZE]);
+}
+
+void proof_result_clear(ProofResult *r)
+{
+    g_free(r->failure);
+    *r = (ProofResult){ 0 };
+}
+
+bool proof_begin(ProofRunState *p, const ProofFormat *fmt,
+                 const ProofConfig *cfg, ProofResult *result)
+{
+    Error *err = NULL;
+
+    proof_result_clear(result);
+    *p = (ProofRunState){ .fmt = fmt, .cfg = *cfg, .result = result };
+    fill_in_defaults(&p->cfg);
+    result->seed = p->cfg.seed;
+    p->why = g_string_new(NULL);
+    p->graph = block_graph_new();
+    p->disk = write_log_disk_new("proof", mem_image_new(0));
+    p->disk->request_alignment = p->cfg.file_alignment;
+    p->disk->discard_value = p->cfg.discard_value;
+    p->model = model_disk_new(p->cfg.size, p->cfg.max_size, p->cfg.seed,
+                              fmt->discard);
+    if (!create_image(fmt, p->graph, p->disk, p->cfg.size, &err)) {
+        g_string_append_printf(p->why, "no image: %s", error_get_pretty(err));
+        error_free(err);
+        proof_fail(p, "in the beginning");
+        return false;
+    }
+    p->disk->jitter = p->cfg.jitter;
+    write_log_start(p->disk);
+    return true;
+}
+
+bool proof_end(ProofRunState *p)
+{
+    proof_close_image(p);
+    p->result->entries = p->disk->log->len;
+    write_log_disk_free(p->disk);
+    block_graph_free(p->graph);
+    model_disk_free(p->model);
+    g_string_free(p->why, TRUE);
+    return !p->result->failure;
+}
+
+void proof_fail(ProofRunState *p, const char *how, ...)
+{
+    g_autofree char *text = NULL;
+    va_list ap;
+
+    if (p->result->failure) {
+        return;
+    }
+    va_start(ap, how);
+    text = g_strdup_vprintf(how, ap);
+    va_end(ap);
+    p->result->failure = g_strdup_printf("%s: %s\n  %s%s--seed=%u",
+                                         p->fmt->name ?: p->fmt->driver,
+                                         p->why->str, text, *text ? " " : "",
+                                         p->cfg.seed);
+}
+
+void proof_assert(ProofRun *run, const ProofFormat *fmt,
+                  const ProofConfig *cfg, int n)
+{
+    uint32_t seed = cfg->seed ?: proof_seed();
+    unsigned checks = 0;
+    int i;
+
+    n = cut_option || seed_option >= 0 ? 1 : n * proof_scale();
+    for (i = 0; i < n; i++) {
+        g_auto(ProofResult) result = { 0 };
+        ProofConfig c = *cfg;
+
+        c.seed = seed + i;
+        if (!run(fmt, &c, &result)) {
+            g_test_message("%s", result.failure);
+            g_test_fail();
+            return;
+        }
+        checks += result.checks;
+    }
+    g_test_message("seeds %u to %u: %u checks", seed, seed + n - 1, checks);
+}

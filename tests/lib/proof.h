@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Proofs about image formats: crash consistency, threads, failing I/O.
+ *
+ * A ProofFormat says how an image is made, opened and checked; a ProofConfig,
+ * what happens to it.  Each proof makes images on disks in memory
+ * (write-log.h), runs a random workload against a model (model-disk.h), and
+ * says whether all that was seen was legal:
+ *
+ *   proof_run_crash     cut the power, or kill the process, at any moment
+ *
+ * After each crash or failure the image must be found consistent by the
+ * format's checker, open, hold what the model wants, take new writes without
+ * touching anything else, and be found consistent again.
+ *
+ * All of this is for the main thread, which is the control thread.  Nothing is
+ * asserted about the format: a proof that fails returns false, and
+ * result->failure says what is wrong and how to see it again.
+ */
+#ifndef TESTS_PROOF_H
+#define TESTS_PROOF_H
+
+#include "model-disk.h"
+#include "replay.h"
+#include "block/block-backend.h"
+
+typedef struct ProofFormat ProofFormat;
+
+/* What a checker looks at. */
+typedef struct ProofCheck {
+    const ProofFormat *fmt;
+    BlockGraph *graph;
+    WriteLogDisk *disk;         /* the image; nobody has it open */
+    bool is_crashed;            /* false: closed in good order */
+    bool may_leak;              /* it has once crashed, or failed */
+    GString *why;               /* what is wrong with it goes here */
+} ProofCheck;
+
+struct ProofFormat {
+    const char *name;           /* for messages; NULL: driver */
+    const char *driver;
+    const char *create_options; /* JSON object, without size; NULL: none */
+    const char *open_options;   /* JSON object, without driver and file */
+    /* Is the image consistent in itself?  proof_check_driver(), one that runs
+     * proof_check_command(), or both; NULL: cannot tell. */
+    bool (*check)(ProofCheck *c);
+    /* Called now and then between two requests of a crash proof with one
+     * thread: snapshots, bitmaps, whatever must not change the contents. */
+    bool (*between)(const ProofFormat *fmt, BlockBackend *blk, GRand *rand,
+                    GString *why);
+    ModelDiscard discard;
+    /* Whatever has completed is in the file, so that a killed process loses
+     * nothing (raw does this; a cache of tables does not). */
+    bool survives_kill;
+    void *opaque;
+};
+
+typedef struct ProofConfig {
+    uint32_t seed;              /* 0: of the command line, or random */
+    int64_t size;               /* 0: 1 MiB */
+    int64_t max_size;           /* for resizing; 0: size */
+    int threads;                /* 0: 1 */
+    int ops;                    /* of each thread (and round); 0: a few */
+    unsigned jitter;            /* percent of the file's calls that nap */
+    uint32_t file_alignment;    /* request_alignment of the file */
+    uint8_t discard_value;      /* what the file reads where it was discarded */
+    ModelMix mix;
+    int between;                /* percent of requests followed by it */
+
+    /* crash; fail-nth, of each failure (there 0 is none) */
+    int max_systematic;         /* 0: 1500 */
+    int num_random;             /* 0: 300 */
+    const char *cut;            /* only this one; NULL: of the command line */
+
+    /* stress */
+    int rounds;                 /* 0: 4 */
+    int backends;               /* on the same node; 0: 2 */
+    int depth;                  /* of each event loop; 0: 8 */
+
+    /* fail-nth */
+    int max_nth;                /* 0: until none fires */
+} ProofConfig;
+
+typedef struct ProofResult {
+    unsigned checks;            /* images looked at, reads compared */
+    unsigned entries;           /* of the (last) log */
+    uint32_t seed;
+    char *failure;              /* NULL: none */
+} ProofResult;
+
+void proof_result_clear(ProofResult *r);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(ProofResult, proof_result_clear)
+
+/*
+ * First thing in main(): registers the drivers, and takes --seed=N,
+ * --cut=K:pick and --save=FILE (the first bad image) out of the arguments.
+ */
+void proof_init(int *argc, char ***argv);
+/* 1, or much more if THREADBLOCK_LONG is set: how long to go on. */
+int proof_scale(void);
+uint32_t proof_seed(void);
+
+/* False: result->failure says why.  @result is cleared first. */
+bool proof_run_crash(const ProofFormat *fmt, const ProofConfig *cfg,
+                     ProofResult *result);
+
+typedef bool ProofRun(const ProofFormat *fmt, const ProofConfig *cfg,
+                      ProofResult *result);
+/* @n times (proof_scale() as often) with other seeds; fails the test. */
+void proof_assert(ProofRun *run, const ProofFormat *fmt,
+                  const ProofConfig *cfg, int n);
+
+/* ---- For checkers ---- */
+
+/* The driver's own check finds nothing, or leaks where there may be some. */
+bool proof_check_driver(ProofCheck *c);
+/* Open the image read-write; NULL: c->why says why not. */
+BlockBackend *proof_check_open(ProofCheck *c);
+/*
+ * Run a program on the image as a file: the last of @argv (NULL-terminated) is
+ * followed by the file's name.  True if its status is 0; else its output is
+ * in c->why.
+ */
+bool proof_check_command(ProofCheck *c, const char *const *argv);
+
+#endif

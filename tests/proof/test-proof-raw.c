@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The proofs, on raw: nothing between the guest and the file.
+ */
+#include "proof.h"
+
+static const ProofFormat raw = {
+    .driver = "raw",
+    .survives_kill = true,
+};
+
+static void test_crash(void)
+{
+    const ProofConfig cfg = {
+        .ops = 200,
+        .mix.weight = {
+            [MODEL_READ] = 10, [MODEL_WRITE] = 50, [MODEL_ZEROES] = 8,
+            [MODEL_DISCARD] = 8, [MODEL_FLUSH] = 10, [MODEL_RESIZE] = 2,
+        },
+    };
+
+    proof_assert(proof_run_crash, &raw, &cfg, 3);
+}
+
+static void test_crash_threads(void)
+{
+    const ProofConfig cfg = { .ops = 60, .threads = 4, .jitter = 20 };
+
+    proof_assert(proof_run_crash, &raw, &cfg, 3);
+}
+
+/* Neighbours in one block of the file: read, modify, write. */
+static void test_crash_unaligned(void)
+{
+    const ProofConfig cfg = {
+        .ops = 60, .threads = 4, .jitter = 20, .file_alignment = 4096,
+        .mix.hot_bytes = 64 * KiB,
+    };
+
+    proof_assert(proof_run_crash, &raw, &cfg, 3);
+}
+
+int main(int argc, char **argv)
+{
+    proof_init(&argc, &argv);
+    g_test_init(&argc, &argv, NULL);
+#define T(name, fn) g_test_add_func("/proof/raw/" name, fn)
+    T("crash", test_crash);
+    T("crash-threads", test_crash_threads);
+    T("crash-unaligned", test_crash_unaligned);
+    return g_test_run();
+}
