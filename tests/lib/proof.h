@@ -8,6 +8,7 @@
  * says whether all that was seen was legal:
  *
  *   proof_run_crash     cut the power, or kill the process, at any moment
+ *   proof_run_fail_nth  let the Nth I/O fail, for every N
  *
  * After each crash or failure the image must be found consistent by the
  * format's checker, open, hold what the model wants, take new writes without
@@ -103,6 +104,8 @@ uint32_t proof_seed(void);
 /* False: result->failure says why.  @result is cleared first. */
 bool proof_run_crash(const ProofFormat *fmt, const ProofConfig *cfg,
                      ProofResult *result);
+bool proof_run_fail_nth(const ProofFormat *fmt, const ProofConfig *cfg,
+                        ProofResult *result);
 
 typedef bool ProofRun(const ProofFormat *fmt, const ProofConfig *cfg,
                       ProofResult *result);

@@ -40,6 +40,13 @@ static void test_crash_unaligned(void)
     proof_assert(proof_run_crash, &raw, &cfg, 3);
 }
 
+static void test_fail_nth(void)
+{
+    const ProofConfig cfg = { .ops = 30, .num_random = 3 };
+
+    proof_assert(proof_run_fail_nth, &raw, &cfg, 1);
+}
+
 int main(int argc, char **argv)
 {
     proof_init(&argc, &argv);
@@ -48,5 +55,6 @@ int main(int argc, char **argv)
     T("crash", test_crash);
     T("crash-threads", test_crash_threads);
     T("crash-unaligned", test_crash_unaligned);
+    T("fail-nth", test_fail_nth);
     return g_test_run();
 }
