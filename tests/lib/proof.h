@@ -9,6 +9,7 @@
  *
  *   proof_run_crash     cut the power, or kill the process, at any moment
  *   proof_run_fail_nth  let the Nth I/O fail, for every N
+ *   proof_run_stress    many threads, several backends, event loops
  *
  * After each crash or failure the image must be found consistent by the
  * format's checker, open, hold what the model wants, take new writes without
@@ -106,6 +107,8 @@ bool proof_run_crash(const ProofFormat *fmt, const ProofConfig *cfg,
                      ProofResult *result);
 bool proof_run_fail_nth(const ProofFormat *fmt, const ProofConfig *cfg,
                         ProofResult *result);
+bool proof_run_stress(const ProofFormat *fmt, const ProofConfig *cfg,
+                      ProofResult *result);
 
 typedef bool ProofRun(const ProofFormat *fmt, const ProofConfig *cfg,
                       ProofResult *result);

@@ -47,6 +47,25 @@ static void test_fail_nth(void)
     proof_assert(proof_run_fail_nth, &raw, &cfg, 1);
 }
 
+static void test_stress(void)
+{
+    const ProofConfig cfg = {
+        .ops = 300, .jitter = 10, .mix.hot_bytes = 64 * KiB,
+    };
+
+    proof_assert(proof_run_stress, &raw, &cfg, 3);
+}
+
+static void test_stress_unaligned(void)
+{
+    const ProofConfig cfg = {
+        .ops = 300, .jitter = 10, .file_alignment = 4096,
+        .mix = { .hot_bytes = 64 * KiB, .max_bytes = 16 * KiB },
+    };
+
+    proof_assert(proof_run_stress, &raw, &cfg, 2);
+}
+
 int main(int argc, char **argv)
 {
     proof_init(&argc, &argv);
@@ -56,5 +75,7 @@ int main(int argc, char **argv)
     T("crash-threads", test_crash_threads);
     T("crash-unaligned", test_crash_unaligned);
     T("fail-nth", test_fail_nth);
+    T("stress", test_stress);
+    T("stress-unaligned", test_stress_unaligned);
     return g_test_run();
 }
