@@ -13,10 +13,15 @@ $(BUILD_DIR)/build.ninja:
 check: all
 	meson test -C $(BUILD_DIR) --print-errorlogs
 
+# The random proofs, twenty times as long.
+check-long: all
+	THREADBLOCK_LONG=1 meson test -C $(BUILD_DIR) --suite proof \
+	    --timeout-multiplier 20 --print-errorlogs
+
 install: all
 	meson install -C $(BUILD_DIR)
 
 clean:
 	rm -rf $(BUILD_DIR)
 
-.PHONY: all check install clean
+.PHONY: all check check-long install clean
