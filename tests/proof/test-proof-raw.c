@@ -12,7 +12,7 @@ static const ProofFormat raw = {
 static void test_crash(void)
 {
     const ProofConfig cfg = {
-        .ops = 200,
+        .ops = 200, .size = 256 * KiB,
         .mix.weight = {
             [MODEL_READ] = 10, [MODEL_WRITE] = 50, [MODEL_ZEROES] = 8,
             [MODEL_DISCARD] = 8, [MODEL_FLUSH] = 10, [MODEL_RESIZE] = 2,
@@ -24,7 +24,9 @@ static void test_crash(void)
 
 static void test_crash_threads(void)
 {
-    const ProofConfig cfg = { .ops = 60, .threads = 4, .jitter = 20 };
+    const ProofConfig cfg = {
+        .ops = 60, .size = 256 * KiB, .threads = 4, .jitter = 20,
+    };
 
     proof_assert(proof_run_crash, &raw, &cfg, 3);
 }
@@ -33,7 +35,8 @@ static void test_crash_threads(void)
 static void test_crash_unaligned(void)
 {
     const ProofConfig cfg = {
-        .ops = 60, .threads = 4, .jitter = 20, .file_alignment = 4096,
+        .ops = 60, .size = 256 * KiB, .threads = 4, .jitter = 20,
+        .file_alignment = 4096,
         .mix.hot_bytes = 64 * KiB,
     };
 
@@ -42,7 +45,9 @@ static void test_crash_unaligned(void)
 
 static void test_fail_nth(void)
 {
-    const ProofConfig cfg = { .ops = 30, .num_random = 3 };
+    const ProofConfig cfg = {
+        .ops = 30, .size = 256 * KiB, .num_random = 3,
+    };
 
     proof_assert(proof_run_fail_nth, &raw, &cfg, 1);
 }
