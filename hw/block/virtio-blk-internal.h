@@ -99,6 +99,8 @@ int virtio_blk_set_config(VirtIODevice *dev, size_t offset,
                           const uint8_t *data, size_t len);
 
 /* ---- virtio-blk-request.c ---- */
+/* Fetch what virtio_blk_handle_request() will want from guest memory. */
+void virtio_blk_prefetch_request(const VirtIOBlockReq *r);
 /* Do the request whose element was popped; it is back on the free list, in
  * the end, by virtio_blk_queue_put(). */
 void virtio_blk_handle_request(VirtIOBlockReq *r);

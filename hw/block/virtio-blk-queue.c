@@ -25,6 +25,12 @@
 /* How often a queue is looked at whose driver does not kick. */
 #define NO_KICK_POLL_NS (100 * 1000)
 
+/*
+ * Popped before the first of them is handled, so that the waits for what the
+ * guest wrote overlap.
+ */
+#define POP_BATCH 16
+
 /* ---- Turns ---- */
 
 static VirtIOBlockReq *virtio_blk_queue_get(VirtIOBlockQueue *q)
@@ -49,26 +55,43 @@ void virtio_blk_queue_put(VirtIOBlockReq *r)
     aio_defer(r->q->ctx, &r->q->deferred);
 }
 
-/* Pop and submit all there is; true if there was anything. */
-static bool virtio_blk_queue_pop_all(VirtIOBlockQueue *q)
+/* Pop up to @max requests; how many. */
+static unsigned virtio_blk_queue_pop(VirtIOBlockQueue *q,
+                                     VirtIOBlockReq **reqs, unsigned max)
 {
     unsigned n = 0;
 
-    while (q->free_reqs) {
+    while (n < max && q->free_reqs) {
         VirtIOBlockReq *r = virtio_blk_queue_get(q);
 
         if (virtqueue_pop(q->vq, &r->elem) <= 0) {
             virtio_blk_queue_free_req(r);
             break;
         }
-        virtio_blk_handle_request(r);
-        n++;
+        virtio_blk_prefetch_request(r);
+        reqs[n++] = r;
     }
-    if (n) {
+    return n;
+}
+
+/* Pop and submit all there is; true if there was anything. */
+static bool virtio_blk_queue_pop_all(VirtIOBlockQueue *q)
+{
+    VirtIOBlockReq *reqs[POP_BATCH];
+    unsigned n, total = 0;
+
+    do {
+        n = virtio_blk_queue_pop(q, reqs, POP_BATCH);
+        for (unsigned i = 0; i < n; i++) {
+            virtio_blk_handle_request(reqs[i]);
+        }
+        total += n;
+    } while (n == POP_BATCH);
+    if (total) {
         virtio_blk_count(&q->batches);
-        qatomic_set(&q->requests, q->requests + n);
+        qatomic_set(&q->requests, q->requests + total);
     }
-    return n > 0;
+    return total > 0;
 }
 
 void virtio_blk_queue_publish(VirtIOBlockQueue *q)

@@ -242,6 +242,18 @@ static bool virtio_blk_take_status(VirtIOBlockReq *r, unsigned *in_num)
     return true;
 }
 
+void virtio_blk_prefetch_request(const VirtIOBlockReq *r)
+{
+    const VirtQueueElement *elem = &r->elem;
+    const struct iovec *last;
+
+    __builtin_prefetch(elem->iov[0].iov_base);
+    if (likely(elem->in_num)) {
+        last = &elem->iov[elem->out_num + elem->in_num - 1];
+        prefetch_write((char *)last->iov_base + last->iov_len - 1);
+    }
+}
+
 void virtio_blk_handle_request(VirtIOBlockReq *r)
 {
     VirtQueueElement *elem = &r->elem;
