@@ -138,13 +138,36 @@ static bool choose_engine(FileState *s, FileHandle *h, Error **errp)
     return true;
 }
 
+/*
+ * io_uring does in the submitting thread what it knows not to wait there.  It
+ * does not know that of tmpfs, and would hand each request to a kernel thread,
+ * unless O_NONBLOCK tells it.  Reads and writes of regular files are otherwise
+ * as they were; devices may heed the flag, and are to be without.  So are the
+ * files of other file systems that do not know: there, a request might wait,
+ * and is better off in a kernel thread than in the guest's (which is also why
+ * aio=auto does not turn to linux-aio there).
+ */
+static void set_nonblock(const FileHandle *h)
+{
+    bool want = h->in_memory && h->engine == FILE_ENGINE_IO_URING;
+    int flags = fcntl(h->fd, F_GETFL);
+
+    if (flags >= 0 && want != !!(flags & O_NONBLOCK)) {
+        fcntl(h->fd, F_SETFL, flags ^ O_NONBLOCK);
+    }
+}
+
 /* Everything about h->fd, which is open. */
 static bool setup_handle(FileState *s, FileHandle *h, Error **errp)
 {
     static uint64_t last_serial;
 
     h->serial = qatomic_fetch_inc(&last_serial) + 1;
-    return file_probe_handle(h, errp) && choose_engine(s, h, errp);
+    if (!file_probe_handle(h, errp) || !choose_engine(s, h, errp)) {
+        return false;
+    }
+    set_nonblock(h);
+    return true;
 }
 
 static bool check_type(BlockDriverState *bs, const char *filename, int fd,
@@ -242,7 +265,6 @@ static bool open_handle(BlockDriverState *bs, OnOffAuto locking, int flags,
                         bool device, Error **errp)
 {
     FileState *s = bs->opaque;
-    int fd_flags;
 
     if (s->aio == FILE_AIO_NATIVE && !(flags & BDRV_O_NOCACHE)) {
         /* Before the file is touched: the message is about the options. */
@@ -259,10 +281,6 @@ static bool open_handle(BlockDriverState *bs, OnOffAuto locking, int flags,
         !setup_handle(s, &s->h, errp)) {
         close(s->h.fd);
         return false;
-    }
-    fd_flags = fcntl(s->h.fd, F_GETFL);
-    if (fd_flags >= 0 && (fd_flags & O_NONBLOCK)) {
-        fcntl(s->h.fd, F_SETFL, fd_flags & ~O_NONBLOCK);
     }
     if ((flags & BDRV_O_RDWR) && (s->h.open_flags & O_ACCMODE) == O_RDONLY) {
         bs->read_only = true;

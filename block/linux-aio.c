@@ -11,7 +11,8 @@
  * Completions are taken from the ring that the kernel shares with us, without
  * a system call.  The eventfd says when to look; so does the loop's busy
  * polling; and we look right after io_submit, as what needs no device (tmpfs)
- * is done by then.  Taking completions may call back into laio_submit(), which
+ * is done by then.  The latter do without the eventfd, of which nobody would
+ * learn anything.  Taking completions may call back into laio_submit(), which
  * only queues.
  *
  * io_submit can itself block (for a lock, for metadata).  RWF_NOWAIT makes it
@@ -50,6 +51,7 @@ typedef struct LaioRing {
 typedef struct LaioRequest {
     FileQueueEntry entry;
     struct iocb iocb;
+    bool is_quiet;              /* it will not raise the notifier */
 } LaioRequest;
 _Static_assert(sizeof(LaioRequest) <= BDRV_REQ_ENGINE_WORDS * 8,
                "fits into the request");
@@ -62,6 +64,7 @@ typedef struct LinuxAio {
     AioDeferred deferred;
     FileQueue queue;
     unsigned in_flight;
+    unsigned quiet_in_flight;
     bool reaping;
     bool failed;                /* the system has no room for it */
     FileEngineStats stats;
@@ -166,11 +169,14 @@ static void laio_reap(LinuxAio *l)
     while (l->in_flight && (n = laio_take_events(l, events)) > 0) {
         l->in_flight -= n;
         for (int i = 0; i < n; i++) {
+            l->quiet_in_flight -= laio_request(events[i].data)->is_quiet;
             laio_complete(l, events[i].data, (int64_t)events[i].res);
         }
     }
     l->reaping = false;
-    if (l->queue.first) {
+    /* Of the quiet, none should be left; if the kernel begs to differ, look
+     * again until it is done. */
+    if (l->queue.first || l->quiet_in_flight) {
         aio_defer(l->ctx, &l->deferred);
     }
 }
@@ -227,7 +233,8 @@ static void laio_submit_batch(LinuxAio *l)
         }
         /* What is in the kernel may be complete, but we have not looked. */
         for (int i = 0; i < ret; i++) {
-            file_queue_pop(&l->queue);
+            l->quiet_in_flight +=
+                laio_request(file_queue_pop(&l->queue))->is_quiet;
         }
         l->in_flight += ret;
         l->stats.max_in_flight = MAX(l->stats.max_in_flight, l->in_flight);
@@ -256,7 +263,9 @@ static void laio_prep(FileState *s, BdrvTrackedRequest *req,
         (is_read ? io_prep_preadv : io_prep_pwritev)(
             iocb, s->h.fd, iov, niov, req->map_offset);
     }
-    if (req->bytes <= LAIO_NOWAIT_MAX && !file_lacks(s, nowait)) {
+    /* tmpfs waits for nothing, and would only refuse the flag. */
+    if (req->bytes <= LAIO_NOWAIT_MAX && !s->h.in_memory &&
+        !file_lacks(s, nowait)) {
         iocb->aio_rw_flags |= RWF_NOWAIT;
     }
     if (!is_read && (req->flags & BDRV_REQ_FUA)) {
@@ -378,6 +387,14 @@ bool laio_available(void)
     return true;
 }
 
+static void laio_set_notification(LinuxAio *l, LaioRequest *lr, bool is_quiet)
+{
+    lr->is_quiet = is_quiet;
+    if (!is_quiet) {
+        io_set_eventfd(&lr->iocb, event_notifier_get_fd(&l->notifier));
+    }
+}
+
 bool laio_submit(FileState *s, BdrvTrackedRequest *req)
 {
     LinuxAio *l = aio_context_get_slot(req->ctx, AIO_SLOT_LINUX_AIO);
@@ -390,8 +407,8 @@ bool laio_submit(FileState *s, BdrvTrackedRequest *req)
         return false;
     }
     file_queue_entry(req)->s = s;
-    io_set_eventfd(&laio_request(req)->iocb,
-                   event_notifier_get_fd(&l->notifier));
+    laio_set_notification(l, laio_request(req),
+                          s->h.in_memory && req->type != BDRV_REQ_FLUSH);
     laio_request(req)->iocb.data = req;
     file_queue_push(&l->queue, req);
     l->stats.requests++;

@@ -441,6 +441,65 @@ static void test_polling(gconstpointer data)
     engine_leave(ctx);
 }
 
+/* ---- In memory ---- */
+
+enum { IN_MEMORY_N = 8 };
+
+/* Requests for tmpfs wait for nothing: they are done when they are submitted,
+ * by the thread that submits. */
+static void check_done_at_once(BlockDriverState *bs, AioContext *ctx,
+                               BdrvRequestType type)
+{
+    FakeRequest frs[IN_MEMORY_N];
+    char *buf = fake_buf(IN_MEMORY_N * 4096, 0x5a);
+
+    for (int i = 0; i < IN_MEMORY_N; i++) {
+        fake_submit(bs, ctx, &frs[i], type, 0, i * 4096, buf + i * 4096, 4096);
+    }
+    aio_poll(ctx, false);
+    for (int i = 0; i < IN_MEMORY_N; i++) {
+        g_assert_true(frs[i].done);
+        g_assert_false(frs[i].was_worker);
+        g_assert_cmpint(frs[i].req.ret, ==, 0);
+    }
+    g_assert_true(fake_is_filled(buf, 0x5a, IN_MEMORY_N * 4096));
+    free(buf);
+}
+
+static void test_in_memory(gconstpointer data)
+{
+    const EngineTest *t = data;
+    const char *dir = fake_dir_in_memory();
+    g_autofree char *path = NULL;
+    BlockDriverState *bs;
+    AioContext *ctx;
+    FakeRequest fr;
+
+    if (!dir) {
+        g_test_skip("no tmpfs at /dev/shm");
+        return;
+    }
+    path = fake_file(dir, "in-memory", 1 * MiB);
+    if (fake_skip_without_direct(dir)) {
+        return;
+    }
+    bs = engine_open_file(t, path);
+    if (!bs) {
+        return;
+    }
+    ctx = engine_enter();
+    for (int round = 0; round < 2; round++) {
+        check_done_at_once(bs, ctx, BDRV_REQ_WRITE);
+        check_done_at_once(bs, ctx, BDRV_REQ_READ);
+        g_assert_cmpint(fake_run(bs, ctx, &fr, BDRV_REQ_FLUSH, 0, 0, NULL, 0),
+                        ==, 0);
+        g_assert_true(fake_reopen(bs, BDRV_O_RDWR | BDRV_O_NOCACHE,
+                                  &error_abort));
+    }
+    fake_close(bs);
+    engine_leave(ctx);
+}
+
 void engine_add_tests(const EngineTest *t)
 {
     static const struct {
@@ -459,6 +518,7 @@ void engine_add_tests(const EngineTest *t)
         { "cancel/what-waits", test_cancel },
         { "contexts/several-at-once", test_several_contexts },
         { "poll/finds-completions", test_polling },
+        { "memory/done-when-submitted", test_in_memory },
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(tests); i++) {
