@@ -373,34 +373,3 @@ bool blk_truncate(BlockBackend *blk, int64_t offset, bool exact,
     bdrv_drained_end(bs);
     return ok;
 }
-
-/* ---- Buffers ---- */
-
-static void register_below(BlockDriverState *bs, void *host, size_t size,
-                           bool add)
-{
-    BdrvChild *c;
-
-    if (add && bs->drv->register_buf) {
-        bs->drv->register_buf(bs, host, size);
-    } else if (!add && bs->drv->unregister_buf) {
-        bs->drv->unregister_buf(bs, host, size);
-    }
-    list_for_each(c, &bs->children, child_node) {
-        register_below(c->bs, host, size, add);
-    }
-}
-
-void blk_register_buf(BlockBackend *blk, void *host, size_t size)
-{
-    if (blk_bs(blk)) {
-        register_below(blk_bs(blk), host, size, true);
-    }
-}
-
-void blk_unregister_buf(BlockBackend *blk, void *host, size_t size)
-{
-    if (blk_bs(blk)) {
-        register_below(blk_bs(blk), host, size, false);
-    }
-}

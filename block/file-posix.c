@@ -651,24 +651,6 @@ static void file_cancel(BlockDriverState *bs, BdrvTrackedRequest *req)
     }
 }
 
-static void file_register_buf(BlockDriverState *bs, void *host, size_t size)
-{
-    FileState *s = bs->opaque;
-
-    if (s->h.engine == FILE_ENGINE_IO_URING) {
-        uring_register_buf(host, size);
-    }
-}
-
-static void file_unregister_buf(BlockDriverState *bs, void *host, size_t size)
-{
-    FileState *s = bs->opaque;
-
-    if (s->h.engine == FILE_ENGINE_IO_URING) {
-        uring_unregister_buf(host, size);
-    }
-}
-
 /* ---- Information ---- */
 
 static json_t *file_get_specific_info(BlockDriverState *bs, Error **errp)
@@ -728,9 +710,7 @@ static int file_get_info(BlockDriverState *bs, BlockDriverInfo *info)
     .supported_write_flags = BDRV_REQ_FUA | BDRV_REQ_REGISTERED_BUF,         \
     .supported_zero_flags = BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK,       \
     .submit = file_submit,                                                   \
-    .cancel = file_cancel,                                                   \
-    .register_buf = file_register_buf,                                       \
-    .unregister_buf = file_unregister_buf
+    .cancel = file_cancel
 
 /* Creating a file truncates it first. */
 static bool file_has_zero_init(BlockDriverState *bs)

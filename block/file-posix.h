@@ -242,8 +242,5 @@ bool uring_cancel(BdrvTrackedRequest *req);
 void uring_get_stats(AioContext *ctx, FileEngineStats *stats);
 /* @h is about to be closed: let go of it, in every ring.  Drained. */
 void uring_forget_file(const FileHandle *h);
-/* See BlockDriver.register_buf. */
-void uring_register_buf(void *host, size_t size);
-void uring_unregister_buf(void *host, size_t size);
 
 #endif

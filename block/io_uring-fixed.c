@@ -22,6 +22,7 @@
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
 #include "qemu/osdep.h"
+#include "block/block-backend.h"
 #include "io_uring.h"
 
 /* The kernel takes at most this in one buffer. */
@@ -31,6 +32,7 @@
 #define SYNC_SLICE_NS (10 * INT64_C(1000000))
 
 typedef struct UringRegion {
+    uint64_t id;                /* not used again, unlike addresses */
     void *host;
     size_t size;
     unsigned users;
@@ -128,21 +130,26 @@ static void drop_dead_files(Uring *u)
 
 /* ---- Buffers ---- */
 
-/* All regions in chunks that the kernel takes; the generation they are of. */
-static uint64_t snapshot_regions(struct iovec *chunks, int *n)
+/*
+ * All regions in chunks that the kernel takes; the generation they are of.
+ * From here on the ring is asked to sync when one is taken away.
+ */
+static uint64_t snapshot_regions(Uring *u, UringBuf *chunks, int *n)
 {
     uint64_t generation;
     UringRegion *r;
 
     *n = 0;
     leaf_lock(&uring_registry_lock);
+    u->uses_bufs = true;
     generation = qatomic_read(&uring_regions_generation);
     list_for_each(r, &uring_regions, node) {
         for (size_t at = 0; at < r->size && *n < URING_BUFS;
              at += BUF_CHUNK) {
-            chunks[(*n)++] = (struct iovec){
-                .iov_base = (char *)r->host + at,
-                .iov_len = MIN(r->size - at, (size_t)BUF_CHUNK),
+            chunks[(*n)++] = (UringBuf){
+                .region = r->id,
+                .iov.iov_base = (char *)r->host + at,
+                .iov.iov_len = MIN(r->size - at, (size_t)BUF_CHUNK),
             };
         }
     }
@@ -150,10 +157,11 @@ static uint64_t snapshot_regions(struct iovec *chunks, int *n)
     return generation;
 }
 
-static bool has_chunk(const struct iovec *list, int n, const struct iovec *c)
+static bool has_chunk(const UringBuf *list, int n, const UringBuf *c)
 {
     for (int i = 0; i < n; i++) {
-        if (list[i].iov_base == c->iov_base && list[i].iov_len == c->iov_len) {
+        if (list[i].region == c->region &&
+            list[i].iov.iov_base == c->iov.iov_base) {
             return true;
         }
     }
@@ -162,37 +170,37 @@ static bool has_chunk(const struct iovec *list, int n, const struct iovec *c)
 
 /* Make slot @i hold @chunk, or nothing if the kernel refuses (RLIMIT_MEMLOCK:
  * requests then go without). */
-static void set_buf(Uring *u, int i, struct iovec chunk)
+static void set_buf(Uring *u, int i, UringBuf chunk)
 {
     __u64 tag = 0;
 
-    if (io_uring_register_buffers_update_tag(&u->ring, i, &chunk, &tag,
+    if (io_uring_register_buffers_update_tag(&u->ring, i, &chunk.iov, &tag,
                                              1) == 1) {
         u->bufs[i] = chunk;
     } else {
-        u->bufs[i] = (struct iovec){};
+        u->bufs[i] = (UringBuf){};
     }
 }
 
 static void sync_bufs(Uring *u)
 {
-    struct iovec chunks[URING_BUFS];
+    UringBuf chunks[URING_BUFS];
     int n, slot = 0;
 
     if (!u->has_buf_table) {
         return;
     }
-    u->bufs_generation = snapshot_regions(chunks, &n);
+    u->bufs_generation = snapshot_regions(u, chunks, &n);
     for (int i = 0; i < URING_BUFS; i++) {
-        if (u->bufs[i].iov_len && !has_chunk(chunks, n, &u->bufs[i])) {
-            set_buf(u, i, (struct iovec){});
+        if (u->bufs[i].iov.iov_len && !has_chunk(chunks, n, &u->bufs[i])) {
+            set_buf(u, i, (UringBuf){});
         }
     }
     for (int i = 0; i < n; i++) {
         if (has_chunk(u->bufs, URING_BUFS, &chunks[i])) {
             continue;
         }
-        while (slot < URING_BUFS && u->bufs[slot].iov_len) {
+        while (slot < URING_BUFS && u->bufs[slot].iov.iov_len) {
             slot++;
         }
         if (slot < URING_BUFS) {
@@ -211,9 +219,9 @@ int uring_buf_slot(Uring *u, const struct iovec *iov)
         sync_bufs(u);
     }
     for (int i = 0; i < URING_BUFS; i++) {
-        const char *base = u->bufs[i].iov_base;
+        const char *base = u->bufs[i].iov.iov_base;
 
-        if (base && base <= start && end <= base + u->bufs[i].iov_len) {
+        if (base && base <= start && end <= base + u->bufs[i].iov.iov_len) {
             return i;
         }
     }
@@ -337,7 +345,7 @@ static UringRegion *REQUIRES(leaf_class) find_region_locked(void *host,
     return NULL;
 }
 
-void uring_register_buf(void *host, size_t size)
+void bdrv_register_buf(void *host, size_t size)
 {
     UringRegion *r;
 
@@ -345,17 +353,17 @@ void uring_register_buf(void *host, size_t size)
     r = find_region_locked(host, size);
     if (!r) {
         r = g_new0(UringRegion, 1);
+        r->id = uring_regions_generation + 1;
         r->host = host;
         r->size = size;
         list_push_back(&uring_regions, &r->node);
-        qatomic_store_release(&uring_regions_generation,
-                              uring_regions_generation + 1);
+        qatomic_store_release(&uring_regions_generation, r->id);
     }
     r->users++;
     leaf_unlock(&uring_registry_lock);
 }
 
-void uring_unregister_buf(void *host, size_t size)
+void bdrv_unregister_buf(void *host, size_t size)
 {
     UringRegion *r;
     uint64_t id = 0;
@@ -370,7 +378,9 @@ void uring_unregister_buf(void *host, size_t size)
                               uring_regions_generation + 1);
         while ((u = next_ring_locked(id))) {
             id = u->id;
-            sync_ring_locked(u);
+            if (u->uses_bufs) {
+                sync_ring_locked(u);
+            }
         }
     }
     leaf_unlock(&uring_registry_lock);

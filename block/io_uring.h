@@ -18,6 +18,12 @@ typedef struct UringFile {
     bool dead;                  /* closed: to be taken out of the ring */
 } UringFile;
 
+/* All or a part of a region of memory that was announced. */
+typedef struct UringBuf {
+    struct iovec iov;           /* of no length: free */
+    uint64_t region;
+} UringBuf;
+
 typedef struct Uring {
     /* Constant. */
     AioContext *ctx;
@@ -38,10 +44,11 @@ typedef struct Uring {
     uint64_t last_serial;       /* the file of the last request … */
     int last_slot;              /* … and where it is */
     uint64_t bufs_generation;   /* of the regions that are in bufs */
-    struct iovec bufs[URING_BUFS];
+    UringBuf bufs[URING_BUFS];
 
     /* uring_registry_lock */
     UringFile files[URING_FILES] GUARDED_BY(leaf_class);
+    bool uses_bufs GUARDED_BY(leaf_class);      /* or is about to */
     uint64_t sync_wanted GUARDED_BY(leaf_class);
     uint64_t sync_done GUARDED_BY(leaf_class);
     uint64_t id GUARDED_BY(leaf_class);

@@ -18,7 +18,7 @@ uint8_t *io_alloc_buffer(QemuIo *io, size_t bytes, int pattern,
     memset(buf, pattern, bytes + extra);
     buf += extra;
     if (registered) {
-        blk_register_buf(io->blk, buf, bytes);
+        bdrv_register_buf(buf, bytes);
     }
     return buf;
 }
@@ -29,7 +29,7 @@ void io_free_buffer(QemuIo *io, uint8_t *buf, size_t bytes, bool registered)
         return;
     }
     if (registered) {
-        blk_unregister_buf(io->blk, buf, bytes);
+        bdrv_unregister_buf(buf, bytes);
     }
     qemu_vfree(buf - (io->misalign ? MISALIGN_OFFSET : 0));
 }

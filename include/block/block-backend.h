@@ -109,10 +109,19 @@ void blk_aio_submit(BlockBackend *blk, BdrvTrackedRequest *req);
  */
 void blk_aio_cancel(BdrvTrackedRequest *req);
 
-/* Control thread: memory that many requests will use (a guest's), so that
- * engines can register it.  Balanced by unregister, drained. */
-void blk_register_buf(BlockBackend *blk, void *host, size_t size);
-void blk_unregister_buf(BlockBackend *blk, void *host, size_t size);
+/*
+ * Any thread: memory that many requests with BDRV_REQ_REGISTERED_BUF will use
+ * (a guest's).  It is known to all nodes, so that neither reopening one nor
+ * changing the graph makes a difference; an engine registers it with the kernel
+ * when a request first lies in it.  From then on its pages are pinned: whoever
+ * announces it promises that none of them is taken out and replaced.
+ *
+ * Unregistering waits for the threads that may have to let go of it, so no lock
+ * may be held, nor may any request use the memory, which may be unmapped then.
+ * As often as it was registered.
+ */
+void bdrv_register_buf(void *host, size_t size);
+void bdrv_unregister_buf(void *host, size_t size);
 
 /* ---- Blocking requests (any thread that may block) ----
  * 0 or -errno.  They wait while the backend is drained. */

@@ -274,8 +274,6 @@ struct BlockDriver {
     bool (*submit)(BlockDriverState *bs, BdrvTrackedRequest *req);
     /* Best effort: make a submitted request complete soon. */
     void (*cancel)(BlockDriverState *bs, BdrvTrackedRequest *req);
-    void (*register_buf)(BlockDriverState *bs, void *host, size_t size);
-    void (*unregister_buf)(BlockDriverState *bs, void *host, size_t size);
 
     /* blkdebug's break points, and events that other drivers emit. */
     void (*debug_event)(BlockDriverState *bs, const char *event);

@@ -54,7 +54,7 @@ typedef enum BdrvRequestFlags {
     BDRV_REQ_COPY_ON_READ   = 1 << 4,
     /* Write: compress the cluster, where the format can. */
     BDRV_REQ_WRITE_COMPRESSED = 1 << 5,
-    /* The buffers lie in memory that blk_register_buf() announced. */
+    /* The buffers lie in memory that bdrv_register_buf() announced. */
     BDRV_REQ_REGISTERED_BUF = 1 << 6,
     /* Conflict with nothing: fail with -EBUSY rather than wait. */
     BDRV_REQ_NO_WAIT        = 1 << 7,

@@ -5,6 +5,7 @@
  */
 #include "qemu/osdep.h"
 #include <glib/gstdio.h>
+#include "block/block-backend.h"
 #include "engine-tests.h"
 
 static const EngineTest uring_test = {
@@ -167,7 +168,7 @@ static void test_registered_buffer(void)
     ctx = engine_enter();
     guest = fake_buf(65536, 0);
     other = fake_buf(4096, 0);
-    bs->drv->register_buf(bs, guest, 65536);
+    bdrv_register_buf(guest, 65536);
     g_assert_cmpint(fake_run(bs, ctx, &fr, BDRV_REQ_READ,
                              BDRV_REQ_REGISTERED_BUF, 0, guest + 4096, 8192),
                     ==, 0);
@@ -193,7 +194,7 @@ static void test_registered_buffer(void)
         uring_get_stats(ctx, &stats);
         g_assert_cmpint(stats.fixed_buf, ==, 2);
     }
-    bs->drv->unregister_buf(bs, guest, 65536);
+    bdrv_unregister_buf(guest, 65536);
     g_assert_cmpint(fake_run(bs, ctx, &fr, BDRV_REQ_READ,
                              BDRV_REQ_REGISTERED_BUF, 0, guest, 4096), ==, 0);
     uring_get_stats(ctx, &stats);
