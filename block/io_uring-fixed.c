@@ -394,13 +394,19 @@ void uring_fixed_init(Uring *u)
         io_uring_register_files_sparse(&u->ring, URING_FILES) == 0;
     u->has_buf_table =
         io_uring_register_buffers_sparse(&u->ring, URING_BUFS) == 0;
+    /* It knows nothing of what the ring before it knew. */
+    u->last_serial = 0;
     u->last_slot = -1;
+    u->bufs_generation = 0;
+    memset(u->bufs, 0, sizeof(u->bufs));
     u->sync_bh = aio_bh_new(u->ctx, uring_sync_bh, u, "io_uring-sync");
     leaf_lock(&uring_registry_lock);
     if (uring_last_id == 0) {
         qemu_cond_init(&uring_sync_cond);
     }
     u->id = ++uring_last_id;
+    memset(u->files, 0, sizeof(u->files));
+    u->uses_bufs = false;
     list_push_back(&uring_rings, &u->node);
     leaf_unlock(&uring_registry_lock);
 }

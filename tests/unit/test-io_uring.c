@@ -205,45 +205,59 @@ static void test_registered_buffer(void)
     engine_leave(ctx);
 }
 
-/* A context that another thread runs from now on. */
+/* A context that another thread runs from now on; two files, and memory. */
+typedef struct Hands {
+    AioContext *ctx;
+    BlockDriverState *bs[2];
+    char *buf;
+} Hands;
+
+static void read_both(Hands *h)
+{
+    FakeRequest fr;
+
+    for (int i = 0; i < 2; i++) {
+        memset(h->buf, 0, 4096);
+        g_assert_cmpint(fake_run(h->bs[i], h->ctx, &fr, BDRV_REQ_READ,
+                                 BDRV_REQ_REGISTERED_BUF, 0, h->buf, 4096),
+                        ==, 0);
+        g_assert_false(fr.was_worker);
+        g_assert_true(fake_is_filled(h->buf, 0x5a, 4096));
+    }
+}
+
 static void *second_owner(void *opaque)
 {
-    FakeRequest *fr = opaque;
-    AioContext *ctx = fr->req.ctx;
-    char *buf = fake_buf(4096, 0);
+    Hands *h = opaque;
 
-    aio_context_enter(ctx);
-    g_assert_cmpint(fake_run(fr->req.bs, ctx, fr, BDRV_REQ_READ, 0, 0, buf,
-                             4096), ==, 0);
-    g_assert_false(fr->was_worker);
-    g_assert_true(fake_is_filled(buf, 0x5a, 4096));
-    aio_context_leave(ctx);
-    free(buf);
+    aio_context_enter(h->ctx);
+    read_both(h);
+    aio_context_leave(h->ctx);
     return NULL;
 }
 
 static void test_context_changes_hands(void)
 {
-    BlockDriverState *bs = engine_open(&uring_test, "hands", 65536);
+    Hands h = { .bs[0] = engine_open(&uring_test, "hands", 65536) };
     QemuThread thread;
-    AioContext *ctx;
-    FakeRequest fr;
-    char *buf;
 
-    if (!bs) {
+    if (!h.bs[0]) {
         return;
     }
-    ctx = engine_enter();
-    buf = fake_buf(4096, 0);
-    g_assert_cmpint(fake_run(bs, ctx, &fr, BDRV_REQ_READ, 0, 0, buf, 4096), ==,
-                    0);
-    aio_context_leave(ctx);
-    g_assert_cmpint(qemu_thread_create(&thread, "second", second_owner, &fr),
+    h.bs[1] = engine_open(&uring_test, "hands2", 65536);
+    h.ctx = engine_enter();
+    h.buf = fake_buf(4096, 0);
+    bdrv_register_buf(h.buf, 4096);
+    read_both(&h);
+    aio_context_leave(h.ctx);
+    g_assert_cmpint(qemu_thread_create(&thread, "second", second_owner, &h),
                     ==, 0);
     qemu_thread_join(&thread);
-    aio_context_unref(ctx);
-    fake_close(bs);
-    free(buf);
+    aio_context_unref(h.ctx);
+    bdrv_unregister_buf(h.buf, 4096);
+    fake_close(h.bs[0]);
+    fake_close(h.bs[1]);
+    free(h.buf);
 }
 
 static void test_discard_and_zeroes(void)
