@@ -189,6 +189,7 @@ static void prep_rw(Uring *u, BdrvTrackedRequest *req, struct io_uring_sqe *sqe)
         if (buf >= 0) {
             sqe->buf_index = buf;
             u->stats.fixed_buf++;
+            bdrv_request_is_registered(req);
         }
     }
     if (!is_read && (req->flags & BDRV_REQ_FUA)) {

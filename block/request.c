@@ -62,6 +62,7 @@ void blk_get_path_stats(BlockBackend *blk, BlkPathStats *stats)
         stats->worker += qatomic_read(&s->worker);
         stats->parked += qatomic_read(&s->parked);
         stats->blocking += qatomic_read(&s->blocking);
+        stats->registered += qatomic_read(&s->registered);
     }
 }
 
@@ -187,6 +188,11 @@ void bdrv_request_complete(BdrvTrackedRequest *req, int ret)
 void bdrv_request_is_inline(BdrvTrackedRequest *req)
 {
     req->path = BDRV_PATH_INLINE;
+}
+
+void bdrv_request_is_registered(BdrvTrackedRequest *req)
+{
+    qatomic_count(&my_stats(req->blk)->registered, 1);
 }
 
 static void complete_inline(BdrvTrackedRequest *req, int ret)

@@ -28,7 +28,8 @@ typedef struct BlkPathStats {
     uint64_t inline_done;   /* done in the submitting thread, nothing waited */
     uint64_t submitted;     /* AIO, submitted from the submitting thread */
     uint64_t worker;        /* run by a pool thread */
-    uint64_t parked;        /* of all these, how many were parked before */
+    uint64_t parked;        /* of all these, how many were parked before … */
+    uint64_t registered;    /* … and were in registered memory */
     uint64_t blocking;      /* blocking calls: run by their caller */
 } BlkPathStats;
 

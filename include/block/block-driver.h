@@ -379,6 +379,8 @@ bool bdrv_truncate(BdrvChild *child, int64_t offset, bool exact,
 void bdrv_request_complete(BdrvTrackedRequest *req, int ret);
 /* Note, before completing from inside submit, that nothing had to wait. */
 void bdrv_request_is_inline(BdrvTrackedRequest *req);
+/* Home thread: count it as one that used registered memory. */
+void bdrv_request_is_registered(BdrvTrackedRequest *req);
 /* Instead of completing: let a worker run it after all (from its home
  * thread; the way out when an engine cannot serve it, -EAGAIN). */
 void bdrv_request_to_worker(BdrvTrackedRequest *req);

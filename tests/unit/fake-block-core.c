@@ -39,6 +39,11 @@ void bdrv_request_is_inline(BdrvTrackedRequest *req)
     container_of(req, FakeRequest, req)->was_inline = true;
 }
 
+/* The engine's own counter is what its tests look at. */
+void bdrv_request_is_registered(BdrvTrackedRequest *req)
+{
+}
+
 static int fake_run_blocking(BdrvTrackedRequest *req)
 {
     BlockDriverState *bs = req->bs;
