@@ -220,6 +220,8 @@ bool vhost_user_set_vring_enable(VhostUserSession *s, VhostUserMsg *m,
 
 /* ---- Memory (vhost-user-memory.c) ---- */
 
+/* Pause all rings, and have @mem (NULL: none) instead of the memory so far. */
+void vhost_user_change_memory(VhostUserSession *s, GuestMemory *mem);
 bool vhost_user_set_mem_table(VhostUserSession *s, VhostUserMsg *m, Error **e);
 bool vhost_user_get_max_mem_slots(VhostUserSession *s, VhostUserMsg *m,
                                   Error **e);

@@ -11,12 +11,47 @@
 
 /* ---- Memory ---- */
 
+typedef void MemoryFn(VirtIODevice *dev, void *host, size_t size);
+
+/* Both tables are mapped, so what is at the same address is the same. */
+static bool has_region(const GuestMemory *mem, const GuestRegion *r)
+{
+    for (int i = 0; mem && i < mem->n; i++) {
+        if (mem->regions[i].host == r->host) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Tell the device of the regions of @mem that are not in @other. */
+static void tell_device(VhostUserSession *s, MemoryFn *fn,
+                        const GuestMemory *mem, const GuestMemory *other)
+{
+    for (int i = 0; fn && mem && i < mem->n; i++) {
+        const GuestRegion *r = &mem->regions[i];
+
+        if (!has_region(other, r)) {
+            fn(s->dev, r->host, r->size);
+        }
+    }
+}
+
+void vhost_user_change_memory(VhostUserSession *s, GuestMemory *mem)
+{
+    GuestMemory *old = s->mem;
+
+    vhost_user_pause_all(s);
+    tell_device(s, s->dev->ops->memory_del, old, mem);
+    tell_device(s, s->dev->ops->memory_add, mem, old);
+    s->mem = mem;
+    guest_memory_free(old);
+}
+
 /* Have all rings use @mem from here on. */
 static bool set_memory(VhostUserSession *s, GuestMemory *mem, Error **errp)
 {
-    vhost_user_pause_all(s);
-    guest_memory_free(s->mem);
-    s->mem = mem;
+    vhost_user_change_memory(s, mem);
     return vhost_user_update_all(s, errp);
 }
 

@@ -345,11 +345,11 @@ void vhost_user_session_run(VhostUserServer *server, VirtIODevice *dev,
         vhost_user_msg_close_fds(msg);
         vhost_user_server_count_error(server);
     }
+    vhost_user_change_memory(&s, NULL);
     for (unsigned i = 0; i < dev->num_queues; i++) {
         vhost_user_vring_destroy(&s.vrings[i]);
     }
     g_free(s.vrings);
-    guest_memory_free(s.mem);
     vhost_user_log_free(s.log);
     vhost_user_inflight_free(s.inflight);
     vhost_user_server_set_backend_fd(server, -1);

@@ -38,6 +38,11 @@ typedef struct VirtIODeviceOps {
     /* Call @fn(@opaque) in the thread that runs queue @index, and wait. */
     void (*queue_run)(VirtIODevice *dev, unsigned index,
                       void (*fn)(void *opaque), void *opaque);
+
+    /* Both may be NULL.  No queue runs.  The guest's memory has a region at
+     * @host from now on; or no longer, and it is about to be unmapped. */
+    void (*memory_add)(VirtIODevice *dev, void *host, size_t size);
+    void (*memory_del)(VirtIODevice *dev, void *host, size_t size);
 } VirtIODeviceOps;
 
 struct VirtIODevice {
