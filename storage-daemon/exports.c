@@ -28,13 +28,14 @@ static json_t *export_counters(const BlockExport *exp)
     BlkPathStats stats;
 
     blk_get_path_stats(exp->blk, &stats);
-    return json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I}",
+    return json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I}",
                      "id", exp->id, "type", exp->drv->type,
                      "node-name", exp->node_name,
                      "fast", (json_int_t)stats.submitted,
                      "inline", (json_int_t)stats.inline_done,
                      "worker", (json_int_t)stats.worker,
-                     "parked", (json_int_t)stats.parked);
+                     "parked", (json_int_t)stats.parked,
+                     "registered", (json_int_t)stats.registered);
 }
 
 json_t *daemon_counters(Daemon *d)

@@ -32,11 +32,21 @@ typedef struct VuBlkExport {
 #define DEFAULT_POLL_MAX_NS 32768
 #define POLL_NOT_GIVEN UINT64_MAX
 
+/*
+ * x-register-buffers=on has io_uring know the guest's memory, so that it need
+ * not find and pin the pages of each request.  All of the guest's memory is
+ * then in use and locked from its first request on, which waits for that; and
+ * it has to be what the guest sees: whatever takes pages from a guest and gives
+ * it others (a balloon, free page reporting, virtio-mem, postcopy) would have
+ * the disk write to pages that are the guest's no longer.  Only who starts the
+ * guest knows, so it is off unless asked for.
+ */
 typedef struct VuBlkOptions {
     uint64_t num_queues;
     uint64_t queue_size;            /* 0: not given */
     uint64_t logical_block_size;
     uint64_t poll_max_ns;           /* POLL_NOT_GIVEN: not given */
+    bool register_buffers;
     char *serial;
 } VuBlkOptions;
 
@@ -77,7 +87,9 @@ static bool take_options(VuBlkOptions *o, json_t *options, Error **errp)
         !opt_take_size(options, "logical-block-size", &o->logical_block_size,
                        errp) ||
         !opt_take_range(options, "x-poll-max-ns", 0, INT64_MAX,
-                        &o->poll_max_ns, errp)) {
+                        &o->poll_max_ns, errp) ||
+        !opt_take_bool(options, "x-register-buffers", &o->register_buffers,
+                       errp)) {
         return false;
     }
     o->serial = opt_take_str(options, "serial");
@@ -125,6 +137,7 @@ static void make_device(VuBlkExport *vexp, const VuBlkOptions *o)
         .num_queues = o->num_queues,
         .queue_size = o->queue_size,
         .logical_block_size = o->logical_block_size,
+        .register_buffers = o->register_buffers,
         .contexts = contexts,
         .n_contexts = exp->n_iothreads,
     };

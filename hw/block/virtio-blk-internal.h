@@ -86,6 +86,7 @@ struct VirtIOBlock {
     bool wants_writethrough;        /* front end's thread: said a driver */
     uint32_t block_size;
     uint16_t queue_size;            /* 0: not limited */
+    int rw_flags;                   /* of all reads and writes */
     void (*resized)(void *opaque);
     void *resized_opaque;
     VirtIOBlockQueue *queues;

@@ -79,7 +79,7 @@ static void virtio_blk_rw(VirtIOBlockReq *r, BdrvRequestType type,
     }
     qemu_iovec_init_external(&r->qiov, iov, niov);
     r->req.type = type;
-    r->req.flags = 0;
+    r->req.flags = s->rw_flags;
     r->req.offset = sector * BDRV_SECTOR_SIZE;
     r->req.bytes = bytes;
     r->req.qiov = &r->qiov;

@@ -132,6 +132,26 @@ static void virtio_blk_queue_run(VirtIODevice *dev, unsigned index,
     aio_run_sync(s->queues[index].ctx, fn, opaque);
 }
 
+/* ---- The guest's memory, if it is to be registered ---- */
+
+static void virtio_blk_memory_add(VirtIODevice *dev, void *host, size_t size)
+{
+    VirtIOBlock *s = container_of(dev, VirtIOBlock, dev);
+
+    if (s->rw_flags & BDRV_REQ_REGISTERED_BUF) {
+        bdrv_register_buf(host, size);
+    }
+}
+
+static void virtio_blk_memory_del(VirtIODevice *dev, void *host, size_t size)
+{
+    VirtIOBlock *s = container_of(dev, VirtIOBlock, dev);
+
+    if (s->rw_flags & BDRV_REQ_REGISTERED_BUF) {
+        bdrv_unregister_buf(host, size);
+    }
+}
+
 /* ---- What the backend tells us, on the control thread ---- */
 
 static void virtio_blk_queue_drain_bh(void *opaque)
@@ -190,6 +210,8 @@ static const VirtIODeviceOps virtio_blk_ops = {
     .queue_start = virtio_blk_queue_start,
     .queue_stop = virtio_blk_queue_stop,
     .queue_run = virtio_blk_queue_run,
+    .memory_add = virtio_blk_memory_add,
+    .memory_del = virtio_blk_memory_del,
 };
 
 static void virtio_blk_queue_init(VirtIOBlock *s, unsigned index,
@@ -215,6 +237,7 @@ VirtIOBlock *virtio_blk_new(const VirtIOBlockConf *conf,
     s->writable = conf->writable;
     s->block_size = conf->logical_block_size;
     s->queue_size = conf->queue_size;
+    s->rw_flags = conf->register_buffers ? BDRV_REQ_REGISTERED_BUF : 0;
     s->initial_write_cache = blk_enable_write_cache(s->blk);
     s->resized = resized;
     s->resized_opaque = opaque;
@@ -270,11 +293,12 @@ json_t *virtio_blk_query_stats(VirtIOBlock *s)
         irqs += qatomic_read(&q->interrupts);
     }
     blk_get_path_stats(s->blk, &path);
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
                      "requests", requests, "errors", errors, "kicks", kicks,
                      "batches", batches, "interrupts", irqs,
                      "inline", (json_int_t)path.inline_done,
                      "submitted", (json_int_t)path.submitted,
                      "worker", (json_int_t)path.worker,
-                     "parked", (json_int_t)path.parked);
+                     "parked", (json_int_t)path.parked,
+                     "registered", (json_int_t)path.registered);
 }

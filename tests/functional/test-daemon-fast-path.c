@@ -255,6 +255,104 @@ static void test_config(const void *opaque)
     run_daemon(d, c->paths);
 }
 
+/* ---- Registered memory ---- */
+
+typedef struct Sharer {
+    VufeFrontend *fe;
+    int stop;               /* atomic */
+    unsigned rounds;
+} Sharer;
+
+/* Share the same memory again and again, at another address of the daemon. */
+static gpointer share_again(gpointer opaque)
+{
+    Sharer *s = opaque;
+
+    while (!g_atomic_int_get(&s->stop)) {
+        g_assert_cmpint(vufe_mem_send_table(&s->fe->conn, &s->fe->mem), ==, 0);
+        s->rounds++;
+    }
+    return NULL;
+}
+
+static void check_block(VufeFrontend *fe, unsigned i)
+{
+    uint8_t out[BLOCK], in[BLOCK];
+
+    memset(out, i * 7 + 1, sizeof(out));
+    g_assert_cmpint(vufe_blk_write(fe, 0, i % 64 * BLOCK, out, BLOCK), ==, 0);
+    g_assert_cmpint(vufe_blk_read(fe, 0, i % 64 * BLOCK, in, BLOCK), ==, 0);
+    g_assert_cmpmem(in, sizeof(in), out, sizeof(out));
+}
+
+/* While nothing else happens all requests use it; and while memory changes
+ * under them, they are right. */
+static void run_registered(DaemonProc *d, VufeFrontend *fe)
+{
+    DaemonCounters c;
+    Sharer s = { .fe = fe };
+    GThread *thread;
+
+    for (unsigned i = 0; i < N; i++) {
+        check_block(fe, i);
+    }
+    c = daemon_proc_counters(d, "disk");
+    if (geteuid() != 0 && c.registered == 0) {
+        g_test_skip("no memory may be locked");
+        return;
+    }
+    g_assert_cmpint(c.registered, ==, 2 * N);
+    thread = g_thread_new("sharer", share_again, &s);
+    for (unsigned i = 0; i < 20 * N; i++) {
+        check_block(fe, i);
+    }
+    g_atomic_int_set(&s.stop, 1);
+    g_thread_join(thread);
+    g_test_message("memory was shared %u times", s.rounds);
+    g_assert_cmpuint(s.rounds, >, 0);
+    c = daemon_proc_counters(d, "disk");
+    g_assert_cmpint(c.registered, ==, 42 * N);
+    g_assert_cmpint(c.worker, ==, 0);
+}
+
+static void test_registered(const void *opaque)
+{
+    const char *export = opaque;
+    g_autoptr(DaemonProc) d = daemon_proc_new(program);
+    g_autofree char *image = make_image(d);
+    g_autofree char *sock = daemon_proc_path(d, "disk");
+    VufeOptions opts = { .timeout_ms = WAIT_MS, .region_size = 8 << 20 };
+    g_autofree char *msg = NULL;
+    VufeFrontend *fe;
+
+    if (!has_small_direct(image)) {
+        g_test_skip("the temporary directory has no O_DIRECT of 512 bytes");
+        return;
+    }
+    daemon_proc_arg(d, "--blockdev", "driver=file,node-name=file,"
+                    "filename=%s" URING DIRECT, image);
+    daemon_proc_arg(d, "--blockdev", RAW DIRECT);
+    daemon_proc_export(d, "disk", "top", export);
+    if (!daemon_proc_try_start(d)) {
+        g_autofree char *said = daemon_proc_messages(d);
+
+        g_test_skip(said);
+        return;
+    }
+    fe = vufe_open(sock, &opts, &msg);
+    if (!fe) {
+        g_error("%s", msg);
+    }
+    if (*export) {
+        run_registered(d, fe);
+    } else {
+        check_block(fe, 0);
+        g_assert_cmpint(daemon_proc_counters(d, "disk").registered, ==, 0);
+    }
+    vufe_close(fe);
+    daemon_proc_stop(d);
+}
+
 /* ---- A device with larger blocks than the guest's ---- */
 
 static bool run_losetup(const char *options, const char *arg, char **out)
@@ -307,6 +405,10 @@ int main(int argc, char **argv)
 
         g_test_add_data_func(path, &configs[i], test_config);
     }
+    g_test_add_data_func("/daemon-fast-path/registered-memory",
+                         ",x-register-buffers=on", test_registered);
+    g_test_add_data_func("/daemon-fast-path/unregistered-memory", "",
+                         test_registered);
     g_test_add_func("/daemon-fast-path/blocks-of-512-on-4096",
                     test_small_blocks);
     g_test_add_func("/daemon-fast-path/blocks-of-4096", test_equal_blocks);

@@ -328,7 +328,7 @@ DaemonCounters daemon_proc_counters(const DaemonProc *d, const char *id)
 {
     g_autofree char *path = daemon_proc_path(d, "counters");
     json_t *all = d->pid ? ask_for_counters(d) : json_load_file(path, 0, NULL);
-    DaemonCounters c = { -1, -1, -1, -1 };
+    DaemonCounters c = { -1, -1, -1, -1, -1 };
     json_t *exp;
     size_t i;
 
@@ -338,6 +338,7 @@ DaemonCounters daemon_proc_counters(const DaemonProc *d, const char *id)
             c = (DaemonCounters){
                 take_counter(exp, "inline"), take_counter(exp, "fast"),
                 take_counter(exp, "worker"), take_counter(exp, "parked"),
+                take_counter(exp, "registered"),
             };
         }
     }

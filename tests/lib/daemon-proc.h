@@ -64,7 +64,7 @@ void daemon_proc_stop(DaemonProc *d);
 
 /* Requests of an export by the path that they took. */
 typedef struct DaemonCounters {
-    int64_t done_inline, fast, worker, parked;
+    int64_t done_inline, fast, worker, parked, registered;
 } DaemonCounters;
 
 /* Those of export @id, so far or of the daemon that was stopped. */

@@ -85,6 +85,37 @@ int fake_blk_last_flags(BlockBackend *blk)
     return qatomic_read(&blk->last_flags);
 }
 
+/* ---- Buffers ---- */
+
+static unsigned registered_bufs;    /* atomic */
+
+static void check_is_mapped(const void *host, size_t size)
+{
+    const size_t page = getpagesize();
+    uintptr_t start = ROUND_DOWN((uintptr_t)host, page);
+    size_t len = ROUND_UP((uintptr_t)host + size, page) - start;
+    g_autofree unsigned char *vec = g_malloc(len / page);
+
+    g_assert_cmpint(mincore((void *)start, len, vec), ==, 0);
+}
+
+void bdrv_register_buf(void *host, size_t size)
+{
+    check_is_mapped(host, size);
+    qatomic_inc(&registered_bufs);
+}
+
+void bdrv_unregister_buf(void *host, size_t size)
+{
+    check_is_mapped(host, size);
+    g_assert_cmpuint(qatomic_fetch_dec(&registered_bufs), >, 0);
+}
+
+unsigned fake_registered_bufs(void)
+{
+    return qatomic_read(&registered_bufs);
+}
+
 /* ---- Requests ---- */
 
 static int fake_blk_do(BlockBackend *blk, BdrvTrackedRequest *req)

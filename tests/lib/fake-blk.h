@@ -32,4 +32,8 @@ unsigned fake_blk_count(BlockBackend *blk, BdrvRequestType type);
 /* Flags of the last request. */
 int fake_blk_last_flags(BlockBackend *blk);
 
+/* Buffers that are registered now; the test fails if one that is registered
+ * or unregistered is not mapped just then. */
+unsigned fake_registered_bufs(void);
+
 #endif

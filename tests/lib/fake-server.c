@@ -8,6 +8,8 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+bool fake_server_registers;
+
 static int listen_at(const char *path)
 {
     struct sockaddr_un addr = { .sun_family = AF_UNIX };
@@ -41,6 +43,7 @@ static void fake_server_start(FakeServer *s, bool writable,
         .writable = writable, .num_queues = FAKE_QUEUES,
         .logical_block_size = block_size,
         .contexts = contexts, .n_contexts = 2,
+        .register_buffers = fake_server_registers,
     };
 
     s->dev = virtio_blk_new(&conf, resized, s);

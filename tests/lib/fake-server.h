@@ -15,6 +15,9 @@
 #define FAKE_QUEUES 4
 #define FAKE_SERIAL "serial-number-0123456789"
 
+/* Of the servers that are made from now on: they register buffers. */
+extern bool fake_server_registers;
+
 typedef struct FakeServer {
     char *dir;
     char *path;                 /* of the socket */

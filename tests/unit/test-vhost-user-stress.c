@@ -77,13 +77,15 @@ static void test_stress(const void *arg)
     VufeOptions opts = { .num_queues = DRIVERS + 1, .mem_slots = true,
                          .packed = how & 1, .inflight = how & 2,
                          .indirect = true, .event_idx = true };
-    FakeServer *s = fake_server_new(true, 512);
+    FakeServer *s;
     VufeFrontend *fe;
     unsigned running = DRIVERS, drains = 0;
     QemuThread threads[DRIVERS], talker;
     Driver drivers[DRIVERS];
     Talker t;
 
+    fake_server_registers = true;
+    s = fake_server_new(true, 512);
     fake_server_set_polling(s, how & 4 ? 50 * 1000 : 0);
     fe = fake_server_connect(s, &opts);
     t = (Talker) { fe, &running, 0 };
@@ -113,6 +115,7 @@ static void test_stress(const void *arg)
     g_assert_cmpint(fake_server_stat(s, "errors"), ==, 0);
     vufe_close(fe);
     fake_server_free(s);
+    g_assert_cmpuint(fake_registered_bufs(), ==, 0);
 }
 
 int main(int argc, char **argv)

@@ -118,6 +118,53 @@ static void test_memory_under_load(void)
     fake_server_free(s);
 }
 
+/* Memory is registered for as long as it is there. */
+static void test_memory_registered(void)
+{
+    VufeOptions opts = { .num_regions = 2, .region_size = 16 * MiB,
+                         .mem_slots = true };
+    VufeFrontend *fe;
+    FakeServer *s;
+
+    fake_server_registers = true;
+    s = fake_server_new(true, 512);
+    fake_server_registers = false;
+    for (int i = 0; i < 3; i++) {
+        fe = fake_server_connect(s, &opts);
+        check_io(fe, 0, 1);
+        g_assert_cmpuint(fake_registered_bufs(), ==, 2);
+        g_assert_true(fake_blk_last_flags(s->blk) & BDRV_REQ_REGISTERED_BUF);
+        g_assert_cmpint(vufe_mem_send_remove(&fe->conn, &fe->mem, 1), ==, 0);
+        check_io(fe, 0, 2);
+        g_assert_cmpuint(fake_registered_bufs(), ==, 1);
+        g_assert_cmpint(vufe_mem_send_add(&fe->conn, &fe->mem, 1), ==, 0);
+        check_io(fe, 0, 3);
+        g_assert_cmpuint(fake_registered_bufs(), ==, 2);
+        g_assert_cmpint(vufe_mem_send_table(&fe->conn, &fe->mem), ==, 0);
+        check_io(fe, 0, 4);
+        g_assert_cmpuint(fake_registered_bufs(), ==, 2);
+        if (i < 2) {
+            vufe_close(fe);
+        }
+    }
+    /* The server ends under the last one. */
+    fake_server_free(s);
+    g_assert_cmpuint(fake_registered_bufs(), ==, 0);
+    vufe_close(fe);
+}
+
+/* By those who did not ask for it, nothing is. */
+static void test_memory_not_registered(void)
+{
+    FakeServer *s = fake_server_new(true, 512);
+    g_autoptr(VufeFrontend) fe = fake_server_connect(s, NULL);
+
+    check_io(fe, 0, 1);
+    g_assert_cmpuint(fake_registered_bufs(), ==, 0);
+    g_assert_false(fake_blk_last_flags(s->blk) & BDRV_REQ_REGISTERED_BUF);
+    fake_server_free(s);
+}
+
 /* The memory that a ring lies in goes: refused, and the ring does not run;
  * nor does anything else break. */
 static void test_memory_of_ring_goes(void)
@@ -362,6 +409,10 @@ int main(int argc, char **argv)
     g_test_add_func("/vhost-user/memory/regions", test_regions);
     g_test_add_func("/vhost-user/memory/changes-under-load",
                     test_memory_under_load);
+    g_test_add_func("/vhost-user/memory/registered-while-it-is-there",
+                    test_memory_registered);
+    g_test_add_func("/vhost-user/memory/not-registered-unasked",
+                    test_memory_not_registered);
     g_test_add_func("/vhost-user/memory/of-a-ring-goes",
                     test_memory_of_ring_goes);
     g_test_add_func("/vhost-user/ring/stop-and-start", test_stop_and_start);
