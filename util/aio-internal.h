@@ -39,6 +39,8 @@ struct AioContext {
     int64_t poll_shrink;
     int64_t poll_ns;            /* current estimate */
     int polls_in_a_row;         /* that found something */
+    unsigned poll_penalty;      /* of late, those that did not */
+    unsigned poll_skip;         /* so many waits go without a poll */
 
     /* Any thread. */
     ContextLock lock;

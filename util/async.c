@@ -35,6 +35,10 @@
 /* Successful busy polls in a row, before the same. */
 #define MAX_POLLS 16
 
+/* Polls in vain that are remembered, and how many cost the next wait its. */
+#define MAX_POLL_PENALTY 256
+#define POLL_PENALTY_UNIT 4
+
 static __thread AioContext *current_context;
 
 AioContext *aio_context_current(void)
@@ -291,13 +295,36 @@ static void adapt_poll_time(AioContext *ctx, int64_t waited_ns, int64_t max)
     }
 }
 
+/*
+ * Work may come soon after every sleep, but never while we poll: if whoever
+ * makes it runs on our processor, say.  Then a longer time is of no use.  So
+ * polls in vain are counted, and after the next one as many waits go without as
+ * a part of that count; each poll that finds something halves it.  One that
+ * finds something every now and then is still worth it, as sleeping and being
+ * woken costs several polls.
+ */
+static bool poll_in_vain(AioContext *ctx)
+{
+    ctx->poll_penalty = MIN(ctx->poll_penalty + 1, MAX_POLL_PENALTY);
+    ctx->poll_skip = ctx->poll_penalty / POLL_PENALTY_UNIT;
+    return false;
+}
+
 /* True if there was something, so that there is no need to sleep. */
 static bool busy_poll(AioContext *ctx, int64_t max)
 {
     ctx->poll_ns = MIN(ctx->poll_ns, max);
-    if (!ctx->poll_ns || !aio_waiter_busy_poll(ctx, ctx->poll_ns)) {
+    if (!ctx->poll_ns) {
         return false;
     }
+    if (ctx->poll_skip) {
+        ctx->poll_skip--;
+        return false;
+    }
+    if (!aio_waiter_busy_poll(ctx, ctx->poll_ns)) {
+        return poll_in_vain(ctx);
+    }
+    ctx->poll_penalty /= 2;
     if (++ctx->polls_in_a_row >= MAX_POLLS) {
         ctx->polls_in_a_row = 0;
         aio_waiter_wait(ctx, 0);

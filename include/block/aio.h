@@ -59,7 +59,8 @@ void aio_notify(AioContext *ctx);
  * while that grows (by @grow, a factor; 0: 2) while that pays off and shrinks
  * (by @shrink; 0: to nothing) while it does not, within @max_ns.  @max_ns 0
  * turns it off, which is the default.  A loop that has been idle for longer
- * than @max_ns does not poll: it uses no CPU.
+ * than @max_ns does not poll: it uses no CPU.  Nor does, mostly, one whose work
+ * never comes while it polls (its maker waits for the same processor, say).
  */
 void aio_context_set_poll_params(AioContext *ctx, int64_t max_ns, int64_t grow,
                                  int64_t shrink);

@@ -382,6 +382,49 @@ static void test_time_stays_below_max(void)
     test_loop_free(ctx);
 }
 
+static bool blind_poll(void *opaque)
+{
+    return false;
+}
+
+/* Its kicks come soon after each sleep, but polling does not find them. */
+static const AioHandlerOps blind_ops = {
+    .read = device_read,
+    .poll = blind_poll,
+    .poll_begin = device_poll_begin,
+    .poll_end = device_poll_end,
+};
+
+static void test_vain_polls_get_rare(void)
+{
+    AioContext *ctx = test_loop_new();
+    Device d;
+
+    device_init(&d, ctx);
+    aio_set_event_notifier(ctx, &d.kick, &blind_ops, &d);
+    aio_context_set_poll_params(ctx, 200 * 1000, 0, 0);
+    aio_poll(ctx, true);
+    for (int i = 0; i < 2000; i++) {
+        event_notifier_set(&d.kick);
+        aio_poll(ctx, true);
+    }
+    g_assert_cmpint(d.begins, >, 0);
+    g_assert_cmpint(d.begins, <, 400);
+
+    /* Once polls do find something, there are more of them again. */
+    aio_set_event_notifier(ctx, &d.kick, &device_ops, &d);
+    d.begins = d.ends = 0;
+    for (int i = 0; i < 2000; i++) {
+        ctx->poll_ns = 200 * 1000;
+        device_produce(&d);
+        aio_poll(ctx, true);
+    }
+    g_assert_cmpint(d.begins, >, 0);
+    g_assert_cmpuint(ctx->poll_penalty, ==, 0);
+    device_destroy(&d);
+    test_loop_free(ctx);
+}
+
 /* ---- The idle loop ---- */
 
 static void get_thread_cpu_ns(void *opaque)
@@ -455,6 +498,8 @@ int main(int argc, char **argv)
                     test_change_in_begin_and_end);
     g_test_add_func("/aio-poll/time/stays-below-max",
                     test_time_stays_below_max);
+    g_test_add_func("/aio-poll/time/vain-polls-get-rare",
+                    test_vain_polls_get_rare);
     g_test_add_func("/aio-poll/idle/no-cpu", test_idle);
     g_test_add_func("/aio-poll/idle/no-cpu-with-polling",
                     test_idle_with_polling);
