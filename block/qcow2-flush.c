@@ -287,12 +287,9 @@ static int REQUIRES(driver_class) free_all(BlockDriverState *bs)
 
 int qcow2_settle(BlockDriverState *bs)
 {
-    BDRVQcow2State *s = bs->opaque;
     int ret = free_all(bs);
 
-    if (ret < 0) {
-        return ret;
-    }
-    return s->incompatible_features & QCOW2_INCOMPAT_DIRTY ?
-           qcow2_mark_clean(bs) : qcow2_flush_metadata(bs);
+    /* Also without the dirty bit: a flush leaves lazy refcounts, and those of
+     * what was only freed are to be written, too. */
+    return ret < 0 ? ret : qcow2_mark_clean(bs);
 }
