@@ -453,6 +453,7 @@ BlockDriver bdrv_qcow2 = {
     .get_allocated_file_size = qcow2_get_allocated_file_size,
     .has_zero_init = qcow2_has_zero_init,
     .create = qcow2_create,
+    .truncate = qcow2_truncate,
     .measure = qcow2_measure,
     .get_specific_info = qcow2_get_specific_info,
     .preadv = qcow2_preadv,

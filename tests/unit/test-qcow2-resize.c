@@ -1,0 +1,288 @@
+/*
+ * Tests of changing the length of qcow2 images: the data against a model.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "qemu/osdep.h"
+#include <glib/gstdio.h>
+#include <sys/stat.h>
+#include "block/block-backend.h"
+#include "block/block-driver.h"
+
+#define BASE_SIZE (4 * MiB)
+
+static char *dir;
+static BlockGraph *graph;
+
+static char *path_of(const char *name)
+{
+    return g_build_filename(dir, name, NULL);
+}
+
+static BlockBackend *open_image(const char *name)
+{
+    g_autofree char *path = path_of(name);
+
+    return blk_new_open(graph, path, NULL, json_pack("{s:s}", "driver",
+                                                     "qcow2"),
+                        BDRV_O_RDWR | BDRV_O_RESIZE, &error_abort);
+}
+
+static BlockBackend *create(const char *name, const char *options)
+{
+    g_autofree char *path = path_of(name);
+    json_t *o = qemu_opts_parse_legacy(options, NULL, false, NULL,
+                                       &error_abort);
+
+    g_assert_true(bdrv_create(graph, "qcow2", path, o, &error_abort));
+    return open_image(name);
+}
+
+static void write_pattern(BlockBackend *blk, int64_t offset, int64_t bytes,
+                          uint8_t byte)
+{
+    g_autofree uint8_t *buf = g_malloc(bytes);
+
+    memset(buf, byte, bytes);
+    g_assert_cmpint(blk_pwrite(blk, offset, bytes, buf, 0), ==, 0);
+}
+
+static void check_pattern(BlockBackend *blk, int64_t offset, int64_t end,
+                          uint8_t byte)
+{
+    g_autofree uint8_t *buf = g_malloc(end - offset + 1);
+
+    g_assert_cmpint(blk_pread(blk, offset, end - offset, buf, 0), ==, 0);
+    for (int64_t i = 0; i < end - offset; i++) {
+        if (buf[i] != byte) {
+            g_error("%02x instead of %02x at %" PRId64, buf[i], byte,
+                    offset + i);
+        }
+    }
+}
+
+static void resize(BlockBackend *blk, int64_t size, PreallocMode mode)
+{
+    g_assert_true(blk_truncate(blk, size, true, mode, 0, &error_abort));
+    g_assert_cmpint(blk_getlength(blk), ==, size);
+}
+
+/* A file of 0xbb that the image is an overlay of. */
+static char *make_base(void)
+{
+    char *path = path_of("base");
+    g_autofree char *data = g_malloc(BASE_SIZE);
+
+    memset(data, 0xbb, BASE_SIZE);
+    g_assert_true(g_file_set_contents(path, data, BASE_SIZE, NULL));
+    return path;
+}
+
+/* ---- Growing ---- */
+
+/* From one L1 entry to many, and over the end of a cluster of the table. */
+static void test_grow(void)
+{
+    BlockBackend *blk = create("grow", "size=1M,cluster_size=512");
+
+    write_pattern(blk, 0, 1 * MiB, 0x11);
+    resize(blk, 3 * MiB, PREALLOC_MODE_OFF);
+    write_pattern(blk, 2 * MiB, 1 * MiB, 0x22);
+    resize(blk, 100 * GiB, PREALLOC_MODE_OFF);
+    write_pattern(blk, 100 * GiB - 512, 512, 0x33);
+    blk_unref(blk);
+
+    blk = open_image("grow");
+    g_assert_cmpint(blk_getlength(blk), ==, 100 * GiB);
+    check_pattern(blk, 0, 1 * MiB, 0x11);
+    check_pattern(blk, 1 * MiB, 2 * MiB, 0);
+    check_pattern(blk, 2 * MiB, 3 * MiB, 0x22);
+    check_pattern(blk, 3 * MiB, 4 * MiB, 0);
+    check_pattern(blk, 100 * GiB - 512, 100 * GiB, 0x33);
+    blk_unref(blk);
+}
+
+/* What a backing file has beyond the old end does not show. */
+static void test_grow_over_backing(void)
+{
+    static const char *const more[] = { "", ",extended_l2=on",
+                                        ",compat=0.10" };
+    g_autofree char *base = make_base();
+
+    for (size_t i = 0; i < ARRAY_SIZE(more); i++) {
+        for (int mode = 0; mode <= PREALLOC_MODE_FULL; mode++) {
+            g_autofree char *o = g_strdup_printf(
+                "size=1000k,backing_file=%s,backing_fmt=raw%s", base, more[i]);
+            BlockBackend *blk = create("over", o);
+
+            write_pattern(blk, 990 * KiB, 10 * KiB, 0x44);
+            resize(blk, 6 * MiB, mode);
+            check_pattern(blk, 0, 990 * KiB, 0xbb);
+            check_pattern(blk, 990 * KiB, 1000 * KiB, 0x44);
+            check_pattern(blk, 1000 * KiB, 6 * MiB, 0);
+            write_pattern(blk, 5 * MiB + 512, 512, 0x55);
+            blk_unref(blk);
+            blk = open_image("over");
+            check_pattern(blk, 0, 990 * KiB, 0xbb);
+            check_pattern(blk, 1000 * KiB, 5 * MiB + 512, 0);
+            check_pattern(blk, 5 * MiB + 512, 5 * MiB + 1024, 0x55);
+            check_pattern(blk, 5 * MiB + 1024, 6 * MiB, 0);
+            blk_unref(blk);
+        }
+    }
+}
+
+static void test_grow_preallocated(void)
+{
+    g_autofree char *path = path_of("prealloc");
+
+    for (int mode = PREALLOC_MODE_METADATA; mode <= PREALLOC_MODE_FULL;
+         mode++) {
+        BlockBackend *blk = create("prealloc", "size=1M");
+        int64_t pnum, map;
+        struct stat st;
+
+        write_pattern(blk, 0, 1 * MiB, 0x66);
+        resize(blk, 4 * MiB, mode);
+        check_pattern(blk, 0, 1 * MiB, 0x66);
+        check_pattern(blk, 1 * MiB, 4 * MiB, 0);
+        g_assert_cmpint(bdrv_block_status(blk_bs(blk), 3 * MiB, 1 * MiB,
+                                          &pnum, &map, NULL) &
+                        BDRV_BLOCK_OFFSET_VALID, !=, 0);
+        blk_unref(blk);
+        g_assert_cmpint(stat(path, &st), ==, 0);
+        g_assert_cmpint(st.st_size, >=, 4 * MiB);
+        if (mode != PREALLOC_MODE_METADATA) {
+            g_assert_cmpint(st.st_blocks * 512, >=, 4 * MiB);
+        }
+    }
+}
+
+/* ---- Shrinking ---- */
+
+/* The file gets shorter, and what was cut off does not come back. */
+static void test_shrink(void)
+{
+    static const char *const more[] = { "", ",extended_l2=on",
+                                        ",cluster_size=512",
+                                        ",compat=0.10",
+                                        ",lazy_refcounts=on" };
+    g_autofree char *path = path_of("shrink");
+
+    for (size_t i = 0; i < ARRAY_SIZE(more); i++) {
+        g_autofree char *o = g_strdup_printf("size=10M%s", more[i]);
+        BlockBackend *blk = create("shrink", o);
+        int64_t end = 1000 * KiB + 512;
+        struct stat st;
+
+        write_pattern(blk, 0, 10 * MiB, 0x77);
+        resize(blk, end, PREALLOC_MODE_OFF);
+        check_pattern(blk, 0, end, 0x77);
+        g_assert_cmpint(blk_pwrite(blk, end, 512, &i, 0), <, 0);
+        g_assert_cmpint(stat(path, &st), ==, 0);
+        /* Refcount blocks between small clusters stay where they are. */
+        if (!strstr(o, "cluster_size")) {
+            g_assert_cmpint(st.st_size, <, 2 * MiB);
+        }
+        resize(blk, 10 * MiB, PREALLOC_MODE_OFF);
+        check_pattern(blk, 0, end, 0x77);
+        check_pattern(blk, end, 10 * MiB, 0);
+        write_pattern(blk, 9 * MiB, 1 * MiB, 0x88);
+        blk_unref(blk);
+        blk = open_image("shrink");
+        check_pattern(blk, 0, end, 0x77);
+        check_pattern(blk, end, 9 * MiB, 0);
+        check_pattern(blk, 9 * MiB, 10 * MiB, 0x88);
+        resize(blk, 0, PREALLOC_MODE_OFF);
+        resize(blk, 1 * MiB, PREALLOC_MODE_OFF);
+        check_pattern(blk, 0, 1 * MiB, 0);
+        blk_unref(blk);
+    }
+}
+
+static void test_data_file(void)
+{
+    g_autofree char *data = path_of("data");
+    g_autofree char *o = g_strdup_printf("size=1M,data_file=%s,"
+                                         "data_file_raw=on", data);
+    BlockBackend *blk = create("with-data", o);
+    g_autofree char *contents = NULL;
+    gsize length;
+
+    write_pattern(blk, 0, 1 * MiB, 0x99);
+    resize(blk, 2 * MiB, PREALLOC_MODE_OFF);
+    write_pattern(blk, 2 * MiB - 512, 512, 0xaa);
+    resize(blk, 512 * KiB, PREALLOC_MODE_OFF);
+    resize(blk, 1 * MiB, PREALLOC_MODE_OFF);
+    check_pattern(blk, 0, 512 * KiB, 0x99);
+    check_pattern(blk, 512 * KiB, 1 * MiB, 0);
+    blk_unref(blk);
+    g_assert_true(g_file_get_contents(data, &contents, &length, NULL));
+    g_assert_cmpint(length, ==, 1 * MiB);
+    g_assert_cmphex((uint8_t)contents[0], ==, 0x99);
+    g_assert_cmphex((uint8_t)contents[512 * KiB], ==, 0);
+}
+
+/* ---- Refused ---- */
+
+static void check_refused(BlockBackend *blk, int64_t size, PreallocMode mode,
+                          const char *expected)
+{
+    g_autoptr(Error) err = NULL;
+
+    g_assert_false(blk_truncate(blk, size, true, mode, 0, &err));
+    g_assert_cmpstr(error_get_pretty(err), ==, expected);
+    g_assert_cmpint(blk_getlength(blk), ==, 1 * MiB);
+}
+
+static void test_refused(void)
+{
+    BlockBackend *blk = create("refused", "size=1M");
+
+    check_refused(blk, 1 * MiB + 1, PREALLOC_MODE_OFF,
+                  "The new size must be a multiple of 512");
+    check_refused(blk, 4 * PiB, PREALLOC_MODE_OFF,
+                  "Failed to grow the L1 table: File too large");
+    check_refused(blk, INT64_MAX & ~INT64_C(511), PREALLOC_MODE_OFF,
+                  "Failed to grow the L1 table: File too large");
+    check_refused(blk, 512, PREALLOC_MODE_FULL,
+                  "Preallocation can't be used for shrinking an image");
+    blk_unref(blk);
+}
+
+static void remove_dir(void)
+{
+    GDir *d = g_dir_open(dir, 0, NULL);
+    const char *name;
+
+    while ((name = g_dir_read_name(d))) {
+        g_autofree char *path = path_of(name);
+
+        g_unlink(path);
+    }
+    g_dir_close(d);
+    g_rmdir(dir);
+    g_free(dir);
+}
+
+int main(int argc, char **argv)
+{
+    int ret;
+
+    g_test_init(&argc, &argv, NULL);
+    dir = g_dir_make_tmp("test-qcow2-XXXXXX", NULL);
+    g_assert_nonnull(dir);
+    graph = block_graph_new();
+    g_test_add_func("/qcow2/resize/grow", test_grow);
+    g_test_add_func("/qcow2/resize/grow-over-a-longer-backing-file",
+                    test_grow_over_backing);
+    g_test_add_func("/qcow2/resize/grow-preallocated",
+                    test_grow_preallocated);
+    g_test_add_func("/qcow2/resize/shrink", test_shrink);
+    g_test_add_func("/qcow2/resize/data-file-follows", test_data_file);
+    g_test_add_func("/qcow2/resize/refused", test_refused);
+    ret = g_test_run();
+    block_graph_free(graph);
+    remove_dir();
+    return ret;
+}
