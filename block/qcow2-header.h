@@ -67,6 +67,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Qcow2Header, qcow2_header_free)
  */
 int qcow2_header_build(const Qcow2Header *h, uint8_t *buf);
 
+/* Neither corrupt nor dirty, by its incompatible features? */
+bool qcow2_check_writable(uint64_t incompatible_features, Error **errp);
+
 /* A table of @entries of @entry_size bytes at @offset: aligned to clusters,
  * and its end representable? */
 bool qcow2_table_range_ok(uint64_t offset, uint64_t entries,

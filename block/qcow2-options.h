@@ -38,4 +38,11 @@ void qcow2_options_inherit(json_t *to, const json_t *from);
 /* Let the state follow what can change while it is open (drained). */
 void qcow2_options_apply(BDRVQcow2State *s, const Qcow2Options *o);
 
+/* ---- qcow2-reopen.c: entries of the driver's table ---- */
+
+bool qcow2_reopen_prepare(BlockDriverState *bs, json_t *options, int flags,
+                          void **state, Error **errp);
+void qcow2_reopen_commit(BlockDriverState *bs, void *state);
+void qcow2_reopen_abort(BlockDriverState *bs, void *state);
+
 #endif

@@ -183,18 +183,14 @@ static bool load_reftable(BlockDriverState *bs, const Qcow2Header *h,
 
 /* ---- Open ---- */
 
-/* May the image be written as it is? */
-static bool check_writable(const Qcow2Header *h, int flags, Error **errp)
+bool qcow2_check_writable(uint64_t incompatible_features, Error **errp)
 {
-    if (!(flags & BDRV_O_RDWR) || (flags & BDRV_O_CHECK)) {
-        return true;
-    }
-    if (h->incompatible_features & QCOW2_INCOMPAT_CORRUPT) {
+    if (incompatible_features & QCOW2_INCOMPAT_CORRUPT) {
         error_setg(errp, "qcow2: Image is corrupt; cannot be opened "
                    "read/write");
         return false;
     }
-    if (h->incompatible_features & QCOW2_INCOMPAT_DIRTY) {
+    if (incompatible_features & QCOW2_INCOMPAT_DIRTY) {
         error_setg(errp, "qcow2: Image was not closed properly; its refcounts "
                    "must be repaired before it can be opened read/write");
         return false;
@@ -320,7 +316,8 @@ static bool open_image(BlockDriverState *bs, json_t *options, int flags,
     BDRVQcow2State *s = bs->opaque;
     g_autoptr(Qcow2Header) h = qcow2_header_read(bs->file, errp);
 
-    if (!h || !check_writable(h, flags, errp)) {
+    if (!h || ((flags & BDRV_O_RDWR) && !(flags & BDRV_O_CHECK) &&
+               !qcow2_check_writable(h->incompatible_features, errp))) {
         return false;
     }
     s->writable = flags & BDRV_O_RDWR;
@@ -447,6 +444,9 @@ BlockDriver bdrv_qcow2 = {
     .probe = qcow2_probe,
     .open = qcow2_open,
     .close = qcow2_close,
+    .reopen_prepare = qcow2_reopen_prepare,
+    .reopen_commit = qcow2_reopen_commit,
+    .reopen_abort = qcow2_reopen_abort,
     .refresh_limits = qcow2_refresh_limits,
     .getlength = qcow2_getlength,
     .get_info = qcow2_get_info,

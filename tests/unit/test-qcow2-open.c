@@ -480,6 +480,57 @@ static void test_options(void)
                 "discard-no-unref is only supported since qcow2 version 3");
 }
 
+/* ---- Reopening ---- */
+
+static void test_reopen(void)
+{
+    g_autofree uint8_t *image = make_image(3);
+    g_autofree uint8_t *back = NULL;
+    g_autoptr(Error) err = NULL;
+    BlockDriverState *bs;
+    BlockBackend *blk;
+    uint8_t byte = 0x5a;
+
+    stq_be_p(image + 88, UINT64_C(1) << 50);
+    store("reopen", image);
+    blk = open_image("reopen", "{'l2-cache-size':65536}", 0, &error_abort);
+    bs = blk_bs(blk);
+    g_assert_cmpint(blk_pwrite(blk, 0, 1, &byte, 0), <, 0);
+    back = load("reopen");
+    g_assert_cmpint(ldq_be_p(back + 88), ==, UINT64_C(1) << 50);
+    g_free(back);
+
+    g_assert_true(bdrv_reopen(bs, json_pack("{s:b, s:b}", "read-only", 0,
+                                            "lazy-refcounts", 1),
+                              &error_abort));
+    back = load("reopen");
+    g_assert_cmpint(ldq_be_p(back + 88), ==, 0);
+    g_assert_false(bdrv_reopen(bs, json_pack("{s:i}", "l2-cache-size", 512),
+                               &err));
+    g_assert_cmpstr(error_get_pretty(err), ==,
+                    "Cannot change the option 'l2-cache-size'");
+    g_assert_true(bdrv_reopen(bs, json_pack("{s:b}", "read-only", 1),
+                              &error_abort));
+    blk_unref(blk);
+}
+
+/* One that is marked stays read-only. */
+static void test_reopen_marked(void)
+{
+    for (int bit = 1; bit <= 2; bit++) {
+        g_autofree uint8_t *image = make_image(3);
+        BlockBackend *blk;
+
+        stq_be_p(image + 72, bit);
+        store("marked", image);
+        blk = open_image("marked", NULL, 0, &error_abort);
+        g_assert_false(bdrv_reopen(blk_bs(blk),
+                                   json_pack("{s:b}", "read-only", 0), NULL));
+        g_assert_true(bdrv_is_read_only(blk_bs(blk)));
+        blk_unref(blk);
+    }
+}
+
 static void remove_dir(void)
 {
     GDir *d = g_dir_open(dir, 0, NULL);
@@ -523,6 +574,9 @@ int main(int argc, char **argv)
     g_test_add_func("/qcow2/data-file/refused-where-there-is-none",
                     test_data_file_not_wanted);
     g_test_add_func("/qcow2/options/checked", test_options);
+    g_test_add_func("/qcow2/reopen/read-only-and-back", test_reopen);
+    g_test_add_func("/qcow2/reopen/marked-stays-read-only",
+                    test_reopen_marked);
     ret = g_test_run();
     block_graph_free(graph);
     remove_dir();
