@@ -318,3 +318,20 @@ int qcow2_mark_corrupt(BlockDriverState *bs)
     return s->qcow_version < 3 ? -ENOTSUP :
            change_features(bs, QCOW2_INCOMPAT_CORRUPT, 0);
 }
+
+int qcow2_mark_consistent(BlockDriverState *bs)
+{
+    BDRVQcow2State *s = bs->opaque;
+    int ret;
+
+    /* It is believed that all is well, or nothing could be written. */
+    qatomic_set(&s->corrupt, false);
+    ret = qcow2_flush_metadata(bs);
+    if (ret == 0) {
+        ret = change_features(bs, 0, QCOW2_INCOMPAT_CORRUPT);
+    }
+    if (ret < 0) {
+        qatomic_set(&s->corrupt, true);
+    }
+    return ret;
+}

@@ -20,6 +20,7 @@
  */
 #include "qemu/osdep.h"
 #include "qcow2-alloc.h"
+#include "qcow2-amend.h"
 #include "qemu/atomic.h"
 
 #define ZERO_CHUNK (1 * MiB)
@@ -489,4 +490,89 @@ bool qcow2_truncate(BlockDriverState *bs, int64_t offset, bool exact,
     }
     return offset >= s->disk_size ? grow(bs, offset, prealloc, errp) :
            shrink(bs, offset, errp);
+}
+
+/* ---- Nothing but the length stays ---- */
+
+bool qcow2_make_empty(BlockDriverState *bs, Error **errp)
+{
+    BDRVQcow2State *s = bs->opaque;
+    int ret;
+
+    if (s->data_file_raw) {
+        error_setg(errp, "The mapping of a raw data file cannot be dropped");
+        return false;
+    }
+    driver_lock(&s->lock);
+    ret = drop_mapping(bs, 0);
+    if (ret == 0) {
+        ret = qcow2_settle(bs);
+    }
+    if (ret == 0 && shorten_file(bs) < 0) {
+        warn_report("Failed to truncate the tail of the image");
+    }
+    driver_unlock(&s->lock);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Failed to make the image empty");
+    }
+    return ret == 0;
+}
+
+/* ---- No zero clusters ---- */
+
+/* Does the entry need a flag that version 2 does not have? */
+static bool is_zero_entry(uint64_t l2)
+{
+    return !(l2 & QCOW2_OFLAG_COMPRESSED) && (l2 & QCOW2_OFLAG_ZERO);
+}
+
+/*
+ * The clusters of a range.  Without a backing file a cluster that is not
+ * there reads as zeroes; otherwise data is written.
+ */
+static int expand_range(BlockDriverState *bs, int64_t offset, int64_t end)
+{
+    BDRVQcow2State *s = bs->opaque;
+    int ret = 0;
+
+    for (; offset < end && ret == 0; offset += s->cluster_size) {
+        Qcow2Table *t;
+        unsigned index;
+        Qcow2Entry e = { 0 };
+
+        driver_lock(&s->lock);
+        ret = qcow2_l2_get(bs, offset, &t, &index);
+        if (ret == 0 && t) {
+            e = qcow2_entry_get(s, t, index);
+        }
+        if (ret == 0 && is_zero_entry(e.l2) && !bs->backing) {
+            ret = qcow2_l2_get_for_write(bs, offset, &t, &index);
+            if (ret == 0) {
+                qcow2_entry_set(s, t, index, (Qcow2Entry){ 0 });
+                qcow2_free_entry_later(bs, e.l2, QCOW2_DISCARD_OTHER);
+            }
+        }
+        driver_unlock(&s->lock);
+        if (ret == 0 && is_zero_entry(e.l2) && bs->backing) {
+            ret = write_zero_data(bs, offset, MIN(s->cluster_size,
+                                                  s->disk_size - offset));
+        }
+    }
+    return ret;
+}
+
+int qcow2_expand_zero_clusters(BlockDriverState *bs)
+{
+    BDRVQcow2State *s = bs->opaque;
+    int64_t coverage = qcow2_l1_coverage(s);
+    int ret = 0;
+
+    for (int64_t offset = 0; offset < s->disk_size && ret == 0;
+         offset += coverage) {
+        if (qatomic_read(&s->l1->entries[offset / coverage])) {
+            ret = expand_range(bs, offset,
+                               MIN(coverage, s->disk_size - offset) + offset);
+        }
+    }
+    return ret;
 }

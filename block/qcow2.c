@@ -15,6 +15,7 @@
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
 #include "qemu/osdep.h"
+#include "qcow2-amend.h"
 #include "qcow2-create.h"
 #include "qcow2-header.h"
 #include "qcow2-options.h"
@@ -453,6 +454,10 @@ BlockDriver bdrv_qcow2 = {
     .get_allocated_file_size = qcow2_get_allocated_file_size,
     .has_zero_init = qcow2_has_zero_init,
     .create = qcow2_create,
+    .amend = qcow2_amend,
+    .amend_opts = qcow2_amend_opts,
+    .change_backing_file = qcow2_change_backing_file,
+    .make_empty = qcow2_make_empty,
     .truncate = qcow2_truncate,
     .measure = qcow2_measure,
     .get_specific_info = qcow2_get_specific_info,

@@ -1,0 +1,352 @@
+/*
+ * Changing what a qcow2 image was created with.
+ *
+ * Each change is one rewrite of the header, after all that must hold before:
+ * nobody is to find a version 2 image with a feature that it cannot have.  The
+ * order is such that every state in between is a valid image: up to version 3
+ * first, then features, then the size, down to version 2 last.
+ *
+ * Control thread, drained.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "qemu/osdep.h"
+#include "qcow2-amend.h"
+#include "qemu/atomic.h"
+
+const BlockCreateOption qcow2_amend_opts[] = {
+    { "size", BLOCK_OPT_SIZE, "Virtual disk size", NULL },
+    { "compat", BLOCK_OPT_STRING,
+      "Compatibility level (v2 [0.10] or v3 [1.1])", NULL },
+    { "backing_file", BLOCK_OPT_STRING, "File name of a base image", NULL },
+    { "backing_fmt", BLOCK_OPT_STRING, "Image format of the base image",
+      NULL },
+    { "data_file", BLOCK_OPT_STRING, "File name of an external data file",
+      NULL },
+    { "data_file_raw", BLOCK_OPT_BOOL,
+      "The external data file must stay valid as a raw image", NULL },
+    { "lazy_refcounts", BLOCK_OPT_BOOL, "Postpone refcount updates", NULL },
+    { "refcount_bits", BLOCK_OPT_NUMBER,
+      "Width of a reference count entry in bits", NULL },
+    { NULL },
+};
+
+typedef struct Amend {
+    int version;
+    uint64_t refcount_bits;
+    bool lazy_refcounts, lazy_given;
+    bool data_file_raw;
+    bool has_data_file;
+    char *data_file;                /* NULL: without a name */
+    int64_t size;                   /* 0: as it is */
+} Amend;
+
+/* ---- Options ---- */
+
+static bool take_version(json_t *options, int *version, Error **errp)
+{
+    g_autofree char *compat = opt_take_str(options, "compat");
+
+    if (!compat || !*compat) {
+        return true;
+    }
+    if (g_str_equal(compat, "0.10") || g_str_equal(compat, "v2")) {
+        *version = 2;
+    } else if (g_str_equal(compat, "1.1") || g_str_equal(compat, "v3")) {
+        *version = 3;
+    } else {
+        error_setg(errp, "Unknown compatibility level %s", compat);
+        return false;
+    }
+    return true;
+}
+
+static bool take_options(BlockDriverState *bs, json_t *options, Amend *a,
+                         Error **errp)
+{
+    BDRVQcow2State *s = bs->opaque;
+    uint64_t size = 0;
+
+    *a = (Amend) { .version = s->qcow_version,
+                   .refcount_bits = s->refcount_bits,
+                   .data_file_raw = s->data_file_raw,
+                   .lazy_given = json_object_get(options, "lazy_refcounts") };
+    driver_lock(&s->lock);
+    a->lazy_refcounts = s->compatible_features & QCOW2_COMPAT_LAZY_REFCOUNTS;
+    driver_unlock(&s->lock);
+    if (json_object_get(options, "backing_file") ||
+        json_object_get(options, "backing_fmt")) {
+        error_setg(errp, "Cannot amend the backing file");
+        error_append_hint(errp, "You can use 'qemu-img rebase' instead.\n");
+        return false;
+    }
+    a->data_file = opt_take_str(options, "data_file");
+    a->has_data_file = a->data_file;
+    if (a->data_file && !*a->data_file) {
+        g_clear_pointer(&a->data_file, g_free);     /* from now on, no name */
+    }
+    if (!take_version(options, &a->version, errp) ||
+        !opt_take_size(options, "size", &size, errp) ||
+        !opt_take_bool(options, "lazy_refcounts", &a->lazy_refcounts, errp) ||
+        !opt_take_bool(options, "data_file_raw", &a->data_file_raw, errp) ||
+        !opt_take_u64(options, "refcount_bits", &a->refcount_bits, errp)) {
+        return false;
+    }
+    if (size > INT64_MAX) {
+        error_setg_errno(errp, EFBIG, "Image size is too large");
+        return false;
+    }
+    a->size = size;
+    return true;
+}
+
+static bool check_options(BDRVQcow2State *s, const Amend *a, Error **errp)
+{
+    if (!is_power_of_2(a->refcount_bits) || a->refcount_bits > 64) {
+        error_setg(errp, "Refcount width must be a power of two and may not "
+                   "exceed 64 bits");
+    } else if (a->has_data_file && !s->has_data_file) {
+        error_setg(errp, "data-file can only be set for images that use an "
+                   "external data file");
+    } else if (a->data_file_raw && !s->data_file_raw) {
+        error_setg(errp, "data-file-raw cannot be set on existing images");
+    } else if (a->version < 3 && s->qcow_version >= 3 &&
+               a->refcount_bits != 16) {
+        error_setg(errp, "compat=0.10 requires refcount_bits=16");
+    } else if (a->version < 3 && a->refcount_bits != 16) {
+        error_setg(errp, "Refcount widths other than 16 bits require "
+                   "compatibility level 1.1 or above (use compat=1.1 or "
+                   "greater)");
+    } else if (a->version < 3 && a->lazy_refcounts && a->lazy_given) {
+        error_setg(errp, "Lazy refcounts only supported with compatibility "
+                   "level 1.1 and above (use compat=1.1 or greater)");
+    } else if (a->refcount_bits != (uint64_t)s->refcount_bits) {
+        error_setg(errp, "The refcount width cannot be changed by this "
+                   "version");
+    } else {
+        return true;
+    }
+    return false;
+}
+
+/* ---- Header ---- */
+
+/* What is in the state now, durably. */
+static int REQUIRES(driver_class) write_header(BlockDriverState *bs)
+{
+    BDRVQcow2State *s = bs->opaque;
+    int ret = qcow2_update_header(bs);
+
+    if (ret == 0) {
+        driver_unlock(&s->lock);
+        ret = bdrv_flush(bs->file->bs);
+        driver_lock(&s->lock);
+    }
+    return ret;
+}
+
+static bool upgrade(BlockDriverState *bs, Error **errp)
+{
+    BDRVQcow2State *s = bs->opaque;
+    int ret;
+
+    driver_lock(&s->lock);
+    s->qcow_version = 3;
+    s->header_length = QCOW2_HEADER_LENGTH;
+    ret = write_header(bs);
+    if (ret < 0) {
+        s->qcow_version = 2;
+        s->header_length = QCOW2_V2_HEADER_LENGTH;
+    }
+    driver_unlock(&s->lock);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Failed to upgrade the image");
+    }
+    return ret == 0;
+}
+
+static void swap_data_file(BDRVQcow2State *s, Amend *a)
+{
+    char *old = s->image_data_file;
+
+    s->image_data_file = a->data_file;
+    a->data_file = old;
+}
+
+static bool change_features(BlockDriverState *bs, Amend *a, Error **errp)
+{
+    BDRVQcow2State *s = bs->opaque;
+    uint64_t compatible, autoclear;
+    int ret = 0;
+
+    driver_lock(&s->lock);
+    compatible = s->compatible_features;
+    autoclear = s->autoclear_features;
+    s->compatible_features &= ~(uint64_t)QCOW2_COMPAT_LAZY_REFCOUNTS;
+    s->compatible_features |= a->lazy_refcounts ? QCOW2_COMPAT_LAZY_REFCOUNTS :
+                              0;
+    if (!a->data_file_raw) {
+        s->autoclear_features &= ~(uint64_t)QCOW2_AUTOCLEAR_DATA_FILE_RAW;
+    }
+    if (a->has_data_file) {
+        swap_data_file(s, a);
+    }
+    if (!a->lazy_refcounts) {
+        ret = qcow2_settle(bs);         /* refcounts, and the dirty bit */
+    }
+    if (ret == 0) {
+        ret = write_header(bs);
+    }
+    if (ret < 0) {
+        s->compatible_features = compatible;
+        s->autoclear_features = autoclear;
+        if (a->has_data_file) {
+            swap_data_file(s, a);
+        }
+    } else {
+        s->use_lazy_refcounts = a->lazy_refcounts;
+        s->data_file_raw = a->data_file_raw;
+    }
+    driver_unlock(&s->lock);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Failed to update the image header");
+    }
+    return ret == 0;
+}
+
+/* ---- Down to version 2 ---- */
+
+static bool can_downgrade(BDRVQcow2State *s, Error **errp)
+{
+    uint64_t features;
+
+    driver_lock(&s->lock);
+    features = s->incompatible_features & ~(uint64_t)QCOW2_INCOMPAT_DIRTY;
+    driver_unlock(&s->lock);
+    if (features) {
+        error_setg(errp, "Cannot downgrade an image with incompatible "
+                   "features 0x%" PRIx64 " set", features);
+        return false;
+    }
+    if (s->nb_snapshots || s->nb_bitmaps) {
+        error_setg(errp, "Cannot downgrade an image with %s",
+                   s->nb_snapshots ? "snapshots" : "bitmaps");
+        return false;
+    }
+    return true;
+}
+
+static bool downgrade(BlockDriverState *bs, Error **errp)
+{
+    BDRVQcow2State *s = bs->opaque;
+    uint64_t compatible, autoclear;
+    int ret = qcow2_expand_zero_clusters(bs);
+
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Failed to turn zero into data clusters");
+        return false;
+    }
+    driver_lock(&s->lock);
+    ret = qcow2_settle(bs);
+    compatible = s->compatible_features;
+    autoclear = s->autoclear_features;
+    if (ret == 0) {
+        s->qcow_version = 2;
+        s->compatible_features = 0;
+        s->autoclear_features = 0;
+        ret = write_header(bs);
+    }
+    if (ret < 0) {
+        s->qcow_version = 3;
+        s->compatible_features = compatible;
+        s->autoclear_features = autoclear;
+    } else {
+        s->header_length = QCOW2_V2_HEADER_LENGTH;
+        g_clear_pointer(&s->unknown_header_fields, g_free);
+    }
+    driver_unlock(&s->lock);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Failed to downgrade the image");
+    }
+    return ret == 0;
+}
+
+/* ---- All of it ---- */
+
+static bool amend(BlockDriverState *bs, Amend *a, Error **errp)
+{
+    BDRVQcow2State *s = bs->opaque;
+    bool down = a->version < 3 && s->qcow_version >= 3;
+
+    if (down) {
+        a->lazy_refcounts = false;
+    }
+    if (down && !can_downgrade(s, errp)) {
+        return false;
+    }
+    if (a->version >= 3 && s->qcow_version < 3 && !upgrade(bs, errp)) {
+        return false;
+    }
+    if (s->qcow_version >= 3 && !change_features(bs, a, errp)) {
+        return false;
+    }
+    if (a->size && !qcow2_truncate(bs, a->size, false, PREALLOC_MODE_OFF, 0,
+                                   errp)) {
+        return false;
+    }
+    return !down || downgrade(bs, errp);
+}
+
+bool qcow2_amend(BlockDriverState *bs, json_t *options, bool force,
+                 BdrvProgressFunc *progress, void *opaque, Error **errp)
+{
+    ERRP_GUARD();
+    Amend a;
+    bool ok = take_options(bs, options, &a, errp) &&
+              check_options(bs->opaque, &a, errp) && amend(bs, &a, errp);
+
+    g_free(a.data_file);
+    if (ok && progress) {
+        progress(opaque, 1, 1);
+    }
+    return ok;
+}
+
+/* ---- Backing file ---- */
+
+bool qcow2_change_backing_file(BlockDriverState *bs, const char *file,
+                               const char *format, Error **errp)
+{
+    BDRVQcow2State *s = bs->opaque;
+    char *old_file = s->image_backing_file;
+    char *old_format = s->image_backing_format;
+    int ret = -EINVAL;
+
+    if (file && *file && s->data_file_raw) {
+        error_setg(errp, "Cannot set a backing file on images with "
+                   "data-file-raw");
+        return false;
+    }
+    if ((!file || strlen(file) <= QCOW2_MAX_BACKING_NAME) &&
+        (!format || strlen(format) < 16)) {
+        driver_lock(&s->lock);
+        s->image_backing_file = file && *file ? g_strdup(file) : NULL;
+        s->image_backing_format = file && *file ? g_strdup(format) : NULL;
+        ret = write_header(bs);
+        if (ret < 0) {
+            g_free(s->image_backing_file);
+            g_free(s->image_backing_format);
+            s->image_backing_file = old_file;
+            s->image_backing_format = old_format;
+        }
+        driver_unlock(&s->lock);
+    }
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Could not change the backing file to "
+                         "'%s'", file ? file : "");
+        return false;
+    }
+    g_free(old_file);
+    g_free(old_format);
+    return true;
+}

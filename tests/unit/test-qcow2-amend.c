@@ -1,0 +1,257 @@
+/*
+ * Tests of changing existing qcow2 images.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "qemu/osdep.h"
+#include <glib/gstdio.h>
+#include "block/block-backend.h"
+#include "block/block-driver.h"
+
+static char *dir;
+static BlockGraph *graph;
+
+static char *path_of(const char *name)
+{
+    return g_build_filename(dir, name, NULL);
+}
+
+static json_t *options_of(const char *text)
+{
+    return qemu_opts_parse_legacy(text, NULL, false, NULL, &error_abort);
+}
+
+static BlockBackend *open_image(const char *name, int flags)
+{
+    g_autofree char *path = path_of(name);
+
+    return blk_new_open(graph, path, NULL,
+                        json_pack("{s:s}", "driver", "qcow2"), flags,
+                        &error_abort);
+}
+
+static BlockBackend *create(const char *name, const char *options)
+{
+    g_autofree char *path = path_of(name);
+
+    g_assert_true(bdrv_create(graph, "qcow2", path, options_of(options),
+                              &error_abort));
+    return open_image(name, BDRV_O_RDWR | BDRV_O_RESIZE);
+}
+
+static bool amend(BlockBackend *blk, const char *options, Error **errp)
+{
+    BlockDriverState *bs = blk_bs(blk);
+    g_autoptr(json_t) o = options_of(options);
+    bool ok;
+
+    bdrv_drained_begin(bs);
+    ok = bs->drv->amend(bs, o, false, NULL, NULL, errp);
+    bdrv_drained_end(bs);
+    return ok;
+}
+
+static void check_info(BlockBackend *blk, const char *key, const char *text)
+{
+    json_t *info = bdrv_get_specific_info(blk_bs(blk), &error_abort);
+    json_t *value = json_object_get(json_object_get(info, "data"), key);
+    g_autofree char *is = value ? json_dumps(value, JSON_ENCODE_ANY) : NULL;
+
+    g_assert_cmpstr(is, ==, text);
+    json_decref(info);
+}
+
+static void write_pattern(BlockBackend *blk, int64_t offset, int64_t bytes,
+                          uint8_t byte)
+{
+    g_autofree uint8_t *buf = g_malloc(bytes);
+
+    memset(buf, byte, bytes);
+    g_assert_cmpint(blk_pwrite(blk, offset, bytes, buf, 0), ==, 0);
+}
+
+static void check_pattern(BlockBackend *blk, int64_t offset, int64_t end,
+                          uint8_t byte)
+{
+    g_autofree uint8_t *buf = g_malloc(end - offset);
+
+    g_assert_cmpint(blk_pread(blk, offset, end - offset, buf, 0), ==, 0);
+    for (int64_t i = 0; i < end - offset; i++) {
+        g_assert_cmphex(buf[i], ==, byte);
+    }
+}
+
+static char *make_base(void)
+{
+    char *path = path_of("base");
+    g_autofree char *data = g_malloc(4 * MiB);
+
+    memset(data, 0xbb, 4 * MiB);
+    g_assert_true(g_file_set_contents(path, data, 4 * MiB, NULL));
+    return path;
+}
+
+/* Version 2 cannot say "zeroes"; they are there all the same. */
+static void test_versions(void)
+{
+    g_autofree char *base = make_base();
+    g_autofree char *over = g_strdup_printf(
+        "size=4M,lazy_refcounts=on,backing_file=%s,backing_fmt=raw", base);
+    const char *const options[] = { "size=4M", over };
+
+    for (int i = 0; i < 2; i++) {
+        BlockBackend *blk = create("version", options[i]);
+        uint8_t rest = i ? 0xbb : 0;
+
+        write_pattern(blk, 0, 1 * MiB, 0x11);
+        g_assert_cmpint(blk_pwrite_zeroes(blk, 512 * KiB, 1 * MiB, 0), ==, 0);
+        g_assert_true(amend(blk, "compat=0.10", &error_abort));
+        check_info(blk, "compat", "\"0.10\"");
+        blk_unref(blk);
+
+        blk = open_image("version", BDRV_O_RDWR);
+        check_info(blk, "compat", "\"0.10\"");
+        check_info(blk, "lazy-refcounts", NULL);
+        check_pattern(blk, 0, 512 * KiB, 0x11);
+        check_pattern(blk, 512 * KiB, 1536 * KiB, 0);
+        check_pattern(blk, 1536 * KiB, 4 * MiB, rest);
+        g_assert_true(amend(blk, "compat=v3,lazy_refcounts=on",
+                            &error_abort));
+        write_pattern(blk, 2 * MiB, 1 * MiB, 0x22);
+        blk_unref(blk);
+
+        blk = open_image("version", BDRV_O_RDWR);
+        check_info(blk, "compat", "\"1.1\"");
+        check_info(blk, "lazy-refcounts", "true");
+        check_pattern(blk, 0, 512 * KiB, 0x11);
+        check_pattern(blk, 512 * KiB, 1536 * KiB, 0);
+        check_pattern(blk, 2 * MiB, 3 * MiB, 0x22);
+        check_pattern(blk, 3 * MiB, 4 * MiB, rest);
+        g_assert_true(amend(blk, "lazy_refcounts=off,size=8M", &error_abort));
+        check_info(blk, "lazy-refcounts", "false");
+        g_assert_cmpint(blk_getlength(blk), >=, 4 * MiB);
+        blk_unref(blk);
+
+        blk = open_image("version", 0);
+        g_assert_cmpint(blk_getlength(blk), ==, 8 * MiB);
+        check_pattern(blk, 4 * MiB, 8 * MiB, 0);
+        blk_unref(blk);
+    }
+}
+
+static void test_refused(void)
+{
+    static const char *const cases[][3] = {
+        { "", "compat=foo", "Unknown compatibility level foo" },
+        { "", "compat=0.10,lazy_refcounts=on",
+          "Lazy refcounts only supported with compatibility level 1.1 and "
+          "above (use compat=1.1 or greater)" },
+        { ",compat=0.10", "lazy_refcounts=on",
+          "Lazy refcounts only supported with compatibility level 1.1 and "
+          "above (use compat=1.1 or greater)" },
+        { "", "refcount_bits=3", "Refcount width must be a power of two and "
+                                 "may not exceed 64 bits" },
+        { ",refcount_bits=64", "compat=0.10",
+          "compat=0.10 requires refcount_bits=16" },
+        { ",compat=0.10", "refcount_bits=8",
+          "Refcount widths other than 16 bits require compatibility level 1.1 "
+          "or above (use compat=1.1 or greater)" },
+        { "", "size=5", "The new size must be a multiple of 512" },
+        { "", "backing_file=x", "Cannot amend the backing file" },
+        { "", "data_file=x", "data-file can only be set for images that use "
+                             "an external data file" },
+        { "", "data_file_raw=on",
+          "data-file-raw cannot be set on existing images" },
+        { ",extended_l2=on", "compat=0.10",
+          "Cannot downgrade an image with incompatible features 0x10 set" },
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        g_autofree char *o = g_strdup_printf("size=1M%s", cases[i][0]);
+        BlockBackend *blk = create("refused", o);
+        g_autoptr(Error) err = NULL;
+
+        g_assert_false(amend(blk, cases[i][1], &err));
+        g_assert_cmpstr(error_get_pretty(err), ==, cases[i][2]);
+        blk_unref(blk);
+        blk_unref(open_image("refused", BDRV_O_RDWR));
+    }
+}
+
+static void test_backing_file(void)
+{
+    g_autofree char *base = make_base();
+    g_autofree char *too_long = g_strnfill(1024, 'a');
+    BlockBackend *blk = create("backing", "size=4M");
+    BlockDriverState *bs = blk_bs(blk);
+
+    g_assert_false(bdrv_change_backing_file(bs, too_long, "raw", NULL));
+    g_assert_false(bdrv_change_backing_file(bs, base, "a-very-long-format",
+                                            NULL));
+    g_assert_null(bs->backing_file);
+    g_assert_true(bdrv_change_backing_file(bs, base, "raw", &error_abort));
+    blk_unref(blk);
+    blk = open_image("backing", BDRV_O_RDWR);
+    check_pattern(blk, 0, 4 * MiB, 0xbb);
+    g_assert_true(bdrv_change_backing_file(blk_bs(blk), NULL, NULL,
+                                           &error_abort));
+    blk_unref(blk);
+    blk = open_image("backing", 0);
+    check_pattern(blk, 0, 4 * MiB, 0);
+    blk_unref(blk);
+}
+
+static void test_make_empty(void)
+{
+    g_autofree char *base = make_base();
+    g_autofree char *o = g_strdup_printf(
+        "size=4M,backing_file=%s,backing_fmt=raw", base);
+    BlockBackend *blk = create("empty", o);
+    BlockDriverState *bs = blk_bs(blk);
+
+    write_pattern(blk, 0, 3 * MiB, 0x33);
+    bdrv_drained_begin(bs);
+    g_assert_true(bs->drv->make_empty(bs, &error_abort));
+    bdrv_drained_end(bs);
+    check_pattern(blk, 0, 4 * MiB, 0xbb);
+    write_pattern(blk, 1 * MiB, 1 * MiB, 0x44);
+    blk_unref(blk);
+    blk = open_image("empty", 0);
+    check_pattern(blk, 0, 1 * MiB, 0xbb);
+    check_pattern(blk, 1 * MiB, 2 * MiB, 0x44);
+    g_assert_cmpint(bdrv_getlength(bdrv_primary_bs(blk_bs(blk))), <, 2 * MiB);
+    blk_unref(blk);
+}
+
+static void remove_dir(void)
+{
+    GDir *d = g_dir_open(dir, 0, NULL);
+    const char *name;
+
+    while ((name = g_dir_read_name(d))) {
+        g_autofree char *path = path_of(name);
+
+        g_unlink(path);
+    }
+    g_dir_close(d);
+    g_rmdir(dir);
+    g_free(dir);
+}
+
+int main(int argc, char **argv)
+{
+    int ret;
+
+    g_test_init(&argc, &argv, NULL);
+    dir = g_dir_make_tmp("test-qcow2-XXXXXX", NULL);
+    g_assert_nonnull(dir);
+    graph = block_graph_new();
+    g_test_add_func("/qcow2/amend/versions", test_versions);
+    g_test_add_func("/qcow2/amend/refused", test_refused);
+    g_test_add_func("/qcow2/amend/backing-file", test_backing_file);
+    g_test_add_func("/qcow2/amend/make-empty", test_make_empty);
+    ret = g_test_run();
+    block_graph_free(graph);
+    remove_dir();
+    return ret;
+}
