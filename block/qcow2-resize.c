@@ -388,7 +388,8 @@ drop_l2_table(BlockDriverState *bs, unsigned index)
     return 0;
 }
 
-static int REQUIRES(driver_class) drop_mapping(BlockDriverState *bs, int64_t new)
+static int REQUIRES(driver_class)
+drop_mapping(BlockDriverState *bs, int64_t new)
 {
     BDRVQcow2State *s = bs->opaque;
     int64_t coverage = qcow2_l1_coverage(s);
