@@ -1,0 +1,206 @@
+/*
+ * Compressed clusters: there and back, what other programs make of them, and
+ * data that lies.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "qemu/osdep.h"
+#include <zlib.h>
+#include "block/qcow2.h"
+
+#define CLUSTER 65536
+
+static BDRVQcow2State state(Qcow2CompressionType type)
+{
+    return (BDRVQcow2State){
+        .cluster_size = CLUSTER,
+        .compression_type = type,
+    };
+}
+
+static bool has_type(Qcow2CompressionType type)
+{
+#ifndef CONFIG_LIBZSTD
+    if (type == QCOW2_COMPRESSION_ZSTD) {
+        g_test_skip("built without libzstd");
+        return false;
+    }
+#endif
+    return true;
+}
+
+/* Compresses well, and has matches further away than 4 KiB. */
+static void fill_text(uint8_t *buf)
+{
+    for (int i = 0; i < CLUSTER; i++) {
+        buf[i] = i < 8192 ? g_test_rand_int_range('a', 'q') : buf[i - 8192];
+    }
+}
+
+/* Inflate as a reader with a window of 12 bits does. */
+static bool inflates_with_4k(const uint8_t *in, size_t size,
+                             const uint8_t *expected)
+{
+    g_autofree uint8_t *out = g_malloc(CLUSTER);
+    z_stream z = {
+        .next_in = (uint8_t *)in, .avail_in = size,
+        .next_out = out, .avail_out = CLUSTER,
+    };
+    int ret;
+
+    g_assert_cmpint(inflateInit2(&z, -12), ==, Z_OK);
+    ret = inflate(&z, Z_FINISH);
+    inflateEnd(&z);
+    return ret == Z_STREAM_END && z.avail_out == 0 &&
+           !memcmp(out, expected, CLUSTER);
+}
+
+static void test_round(const void *opaque)
+{
+    BDRVQcow2State s = state(GPOINTER_TO_INT(opaque));
+    g_autofree uint8_t *src = g_malloc(CLUSTER), *back = g_malloc(CLUSTER);
+    g_autofree uint8_t *packed = g_malloc(2 * CLUSTER);
+
+    if (!has_type(s.compression_type)) {
+        return;
+    }
+    for (int i = 0; i < 20; i++) {
+        ssize_t n;
+
+        fill_text(src);
+        memset(src + g_test_rand_int_range(0, CLUSTER / 2), i, 5000);
+        n = qcow2_compress(&s, packed, 2 * CLUSTER, src);
+        g_assert_cmpint(n, >, 0);
+        g_assert_cmpint(n, <, CLUSTER);
+        if (s.compression_type == QCOW2_COMPRESSION_ZLIB) {
+            g_assert_true(inflates_with_4k(packed, n, src));
+        }
+        /* What follows in the last sector is not part of it. */
+        memset(packed + n, i * 37, 512);
+        g_assert_cmpint(qcow2_decompress(&s, back, packed, n + 512), ==, 0);
+        g_assert_true(!memcmp(back, src, CLUSTER));
+        g_assert_cmpint(qcow2_decompress(&s, back, packed, n), ==, 0);
+        g_assert_cmpint(qcow2_decompress(&s, back, packed, n - 1), ==, -EIO);
+        g_assert_cmpint(qcow2_compress(&s, packed, n - 1, src), ==, -ENOSPC);
+    }
+}
+
+static void test_noise(const void *opaque)
+{
+    BDRVQcow2State s = state(GPOINTER_TO_INT(opaque));
+    g_autofree uint8_t *src = g_malloc(CLUSTER);
+    g_autofree uint8_t *packed = g_malloc(2 * CLUSTER);
+
+    if (!has_type(s.compression_type)) {
+        return;
+    }
+    for (int i = 0; i < CLUSTER; i++) {
+        src[i] = g_test_rand_int_range(0, 256);
+    }
+    g_assert_cmpint(qcow2_compress(&s, packed, 2 * CLUSTER, src), ==, -ENOSPC);
+}
+
+/* Of a cluster that is larger, or smaller, than the image's. */
+static void test_wrong_length(const void *opaque)
+{
+    BDRVQcow2State s = state(GPOINTER_TO_INT(opaque));
+    g_autofree uint8_t *src = g_malloc0(4 * CLUSTER);
+    g_autofree uint8_t *packed = g_malloc(CLUSTER), *back = g_malloc(CLUSTER);
+    ssize_t n;
+
+    if (!has_type(s.compression_type)) {
+        return;
+    }
+    s.cluster_size = 4 * CLUSTER;
+    n = qcow2_compress(&s, packed, CLUSTER, src);
+    g_assert_cmpint(n, >, 0);
+    s.cluster_size = CLUSTER;
+    g_assert_cmpint(qcow2_decompress(&s, back, packed, n), ==, -EIO);
+
+    s.cluster_size = CLUSTER / 2;
+    n = qcow2_compress(&s, packed, CLUSTER, src);
+    g_assert_cmpint(n, >, 0);
+    s.cluster_size = CLUSTER;
+    g_assert_cmpint(qcow2_decompress(&s, back, packed, n), ==, -EIO);
+}
+
+/* Anything but a crash; damage is often found, but need not be. */
+static void test_damage(const void *opaque)
+{
+    BDRVQcow2State s = state(GPOINTER_TO_INT(opaque));
+    g_autofree uint8_t *src = g_malloc(CLUSTER), *back = g_malloc(CLUSTER);
+    g_autofree uint8_t *packed = g_malloc(CLUSTER);
+    ssize_t n;
+    int refused = 0;
+
+    if (!has_type(s.compression_type)) {
+        return;
+    }
+    fill_text(src);
+    n = qcow2_compress(&s, packed, CLUSTER, src);
+    g_assert_cmpint(n, >, 0);
+    for (int i = 0; i < 2000; i++) {
+        int at = g_test_rand_int_range(0, n);
+        uint8_t old = packed[at];
+        int ret;
+
+        packed[at] ^= 1 << (i % 8);
+        ret = qcow2_decompress(&s, back, packed, n);
+        g_assert_true(ret == 0 || ret == -EIO);
+        refused += ret < 0;
+        packed[at] = old;
+    }
+    g_assert_cmpint(refused, >, 0);
+    g_assert_cmpint(qcow2_decompress(&s, back, packed, 0), ==, -EIO);
+}
+
+static void *round_thread(void *opaque)
+{
+    for (int i = 0; i < 5; i++) {
+        test_round(opaque);
+    }
+    return NULL;
+}
+
+static void test_threads(const void *opaque)
+{
+    QemuThread t[4];
+
+    if (!has_type(GPOINTER_TO_INT(opaque))) {
+        return;
+    }
+    for (int i = 0; i < 4; i++) {
+        g_assert_cmpint(qemu_thread_create(&t[i], "codec", round_thread,
+                                           (void *)opaque), ==, 0);
+    }
+    for (int i = 0; i < 4; i++) {
+        qemu_thread_join(&t[i]);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static const struct {
+        const char *name;
+        void (*fn)(const void *opaque);
+    } tests[] = {
+        { "comes back", test_round },
+        { "noise does not shrink", test_noise },
+        { "wrong length is refused", test_wrong_length },
+        { "damage does not crash", test_damage },
+        { "threads do not mix", test_threads },
+    };
+
+    g_test_init(&argc, &argv, NULL);
+    for (int type = QCOW2_COMPRESSION_ZLIB; type <= QCOW2_COMPRESSION_ZSTD;
+         type++) {
+        for (size_t i = 0; i < ARRAY_SIZE(tests); i++) {
+            g_autofree char *path = g_strdup_printf(
+                "/qcow2-compress/%s/%s", type ? "zstd" : "zlib",
+                tests[i].name);
+
+            g_test_add_data_func(path, GINT_TO_POINTER(type), tests[i].fn);
+        }
+    }
+    return g_test_run();
+}
