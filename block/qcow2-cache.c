@@ -43,19 +43,20 @@ enum {
 };
 
 struct Qcow2Table {
-    /* Atomic. */
+    /* Atomic.  Words of their own: compilers join neighbouring flags. */
     uint64_t seq;                   /* odd: do not believe what you see */
     int64_t offset;                 /* 0: none */
     uint32_t next;                  /* of the bucket: 1 + its number */
-    uint8_t used;
+    uint32_t used;
+    /* Constant. */
+    Qcow2Cache *cache;
+    uint64_t *words;                /* atomic; big-endian */
     /* Under the lock. */
+    ListNode dirty_node;            /* c->dirty */
     bool loading;
     bool stale;                     /* forgotten while it was loaded */
     bool dirty;
     bool writing;                   /* a copy is to be written */
-    Qcow2Cache *cache;
-    ListNode dirty_node;            /* c->dirty */
-    uint64_t *words;                /* atomic; big-endian; constant pointer */
 } __attribute__((aligned(64)));
 
 struct Qcow2Cache {
@@ -276,7 +277,7 @@ static Qcow2Table *take_slot(Qcow2Cache *c)
     }
     for (uint64_t i = 0; i < 2 * (uint64_t)c->n_tables; i++) {
         Qcow2Table *t = &c->tables[c->hand];
-        uint8_t used = qatomic_read(&t->used);
+        uint32_t used = qatomic_read(&t->used);
 
         c->hand = c->hand + 1 == c->n_tables ? 0 : c->hand + 1;
         if (t->loading || t->dirty || t->writing) {
@@ -530,7 +531,7 @@ void qcow2_cache_clean_unused(Qcow2Cache *c)
 
     for (unsigned n = 0; n < c->n_touched; n++) {
         Qcow2Table *t = &c->tables[n];
-        uint8_t used = qatomic_read(&t->used);
+        uint32_t used = qatomic_read(&t->used);
 
         if (!t->loading && !t->dirty && !t->writing &&
             !(used & USED_CLEAN)) {
