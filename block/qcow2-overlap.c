@@ -250,8 +250,8 @@ int qcow2_metadata_add_active(BDRVQcow2State *s)
 /* ---- Signalling ---- */
 
 /* True: it is to be marked in the image. */
-static bool report(BlockDriverState *bs, bool fatal, const char *fmt,
-                   va_list ap)
+static bool G_GNUC_PRINTF(3, 0)
+report(BlockDriverState *bs, bool fatal, const char *fmt, va_list ap)
 {
     BDRVQcow2State *s = bs->opaque;
     g_autofree char *message = NULL;

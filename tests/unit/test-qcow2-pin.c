@@ -197,7 +197,7 @@ static void test_load(void)
         g_assert_cmpint(qemu_thread_create(&t[i], "reader", reader, &st), ==,
                         0);
     }
-    for (unsigned n = 1; n <= 200; n++) {
+    for (unsigned n = 1; n <= 200 || qatomic_read(&st.reads) < 1000; n++) {
         Qcow2Grace g;
 
         qatomic_set(&st.objects[n % 2], n);
@@ -212,7 +212,6 @@ static void test_load(void)
     for (int i = 0; i < 4; i++) {
         qemu_thread_join(&t[i]);
     }
-    g_assert_cmpint(st.reads, >, 0);
     state_free(st.s);
 }
 

@@ -62,43 +62,31 @@ static void scribble(const char *name, int64_t size, int64_t cluster,
                      bool compress, int n)
 {
     g_autoptr(GString) s = g_string_new("");
+    g_autofree char *script = path_of("script");
 
     for (int i = 0; i < n; i++) {
         int64_t bytes = 512 * g_test_rand_int_range(1, 4 * cluster / 512 + 1);
         int64_t offset = 512 * ((uint32_t)g_test_rand_int() % (size / 512));
+        int what = g_test_rand_int_range(0, 8);
 
         bytes = MIN(bytes, size - offset);
-        switch (g_test_rand_int_range(0, 8)) {
-        case 0:
+        if (what == 0) {
             g_string_append_printf(s, "write -z %" PRId64 " %" PRId64 "\n",
                                    offset, bytes);
-            break;
-        case 1:
+        } else if (what == 1) {
             g_string_append_printf(s, "discard %" PRId64 " %" PRId64 "\n",
                                    offset, bytes);
-            break;
-        case 2:
-        case 3:
-        case 4:
-            if (compress && size >= cluster) {
-                offset = QEMU_ALIGN_DOWN(offset, cluster);
-                g_string_append_printf(s, "write -c -P %d %" PRId64 " %" PRId64
-                                       "\n", i % 250 + 1, offset,
-                                       MIN(cluster, size - offset));
-                break;
-            }
-            /* fall through */
-        default:
+        } else if (what < 5 && compress) {
+            offset = QEMU_ALIGN_DOWN(offset, cluster);
+            g_string_append_printf(s, "write -c -P %d %" PRId64 " %" PRId64
+                                   "\n", i % 250 + 1, offset,
+                                   MIN(cluster, size - offset));
+        } else {
             g_string_append_printf(s, "write -P %d %" PRId64 " %" PRId64 "\n",
                                    i % 250 + 1, offset, bytes);
-            break;
         }
     }
-    {
-        g_autofree char *script = path_of("script");
-
-        g_assert_true(g_file_set_contents(script, s->str, s->len, NULL));
-    }
+    g_assert_true(g_file_set_contents(script, s->str, s->len, NULL));
     g_free(run(IO " -t unsafe -f qcow2 %s <script >/dev/null || true", name));
 }
 
