@@ -8,12 +8,13 @@
  * Readers of L2 slices take no lock (qcow2_cache_peek()).  Buckets, chains,
  * offsets and the words of tables are atomic; a slot has a sequence count, odd
  * while it changes or belongs to no table that is complete.  A reader takes
- * the count, the words, and the count again.  Words are stored with release and
- * loaded with acquire: whoever sees a new word sees that the count has moved, so
- * there is no fence, and a race detector can follow it.  A chain that changes
- * under a reader may lead it astray: it gives up after a few steps, and its
- * caller takes the lock.  Slots and their memory are never freed while the cache
- * exists.  Tables are kept as on disk, big-endian; a word is swapped when read.
+ * the count, the words, and the count again.  Words are stored with release
+ * and loaded with acquire: whoever sees a new word sees that the count has
+ * moved, so there is no fence, and a race detector can follow it.  A chain
+ * that changes under a reader may lead it astray: it gives up after a few
+ * steps, and its caller takes the lock.  Slots and their memory are never
+ * freed while the cache exists.  Tables are kept as on disk, big-endian; a
+ * word is swapped when read.
  *
  * The lock (s->lock) guards the rest.  It is not held over I/O: a slot that is
  * being read into is "loading", and who wants the same table waits for

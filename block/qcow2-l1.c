@@ -3,13 +3,14 @@
  *
  * Source: "L1 table entry" of the specification.
  *
- * Entries change in memory, under the lock, by one atomic store each, and a bit
- * a sector says what the disk lacks.  An L2 table that a snapshot shares is
- * copied before it is changed; a table that is not there is made.  One thread at
- * a time does that (s->l2_alloc_busy): it is rare, and takes allocations and
- * slices one after the other, for each of which the lock may be dropped.  The
- * others wait, then find the table.  The L1 entry is set last, when all slices of
- * the new table are in the cache (or, evicted, on the disk).
+ * Entries change in memory, under the lock, by one atomic store each, and a
+ * bit a sector says what the disk lacks.  An L2 table that a snapshot shares
+ * is copied before it is changed; a table that is not there is made.  One
+ * thread at a time does that (s->l2_alloc_busy): it is rare, and takes
+ * allocations and slices one after the other, for each of which the lock may
+ * be dropped.  The others wait, then find the table.  The L1 entry is set
+ * last, when all slices of the new table are in the cache (or, evicted, on the
+ * disk).
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */

@@ -5,11 +5,11 @@
  * Entries" of the specification.
  *
  * A look-up goes over L2 entries one by one and joins what is of one type and
- * contiguous on the host to an extent.  Where the words of the entries come from
- * is a function: from the cache, lock-free; or from a table that is loaded and
- * then looked at under the lock.  The second takes its pin before it lets go of
- * the lock: a thread that loads a table may have to write others back first,
- * and holders of pins do not wait for that.
+ * contiguous on the host to an extent.  Where the words of the entries come
+ * from is a function: from the cache, lock-free; or from a table that is
+ * loaded and then looked at under the lock.  The second takes its pin before
+ * it lets go of the lock: a thread that loads a table may have to write others
+ * back first, and holders of pins do not wait for that.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
@@ -23,8 +23,8 @@
 /* ---- Entries ---- */
 
 /*
- * "The offset may only be 0 with bit 63 set when an external data file is used":
- * otherwise 0 says that there is no cluster.
+ * "The offset may only be 0 with bit 63 set when an external data file is
+ * used": otherwise 0 says that there is no cluster.
  */
 static bool has_cluster(const BDRVQcow2State *s, uint64_t entry)
 {

@@ -82,7 +82,7 @@ static BdrvMapResult map_read(BlockDriverState *bs, BdrvTrackedRequest *req,
     }
 }
 
-/* With FUA the tables that say where the data is have to be on the disk, too. */
+/* With FUA the tables that say where the data is must be on the disk, too. */
 static BdrvMapResult map_write(BlockDriverState *bs, BdrvTrackedRequest *req,
                                const Qcow2Extent *e, BdrvMapping *mapping)
 {

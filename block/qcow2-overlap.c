@@ -12,8 +12,8 @@
  * larger than the newest.
  *
  * What a reader relies on was added before: an L2 table is in the set before
- * the L1 table refers to it.  A cluster that is added or removed just now is one
- * that the reader's cluster cannot be, unless the image is corrupt.
+ * the L1 table refers to it.  A cluster that is added or removed just now is
+ * one that the reader's cluster cannot be, unless the image is corrupt.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
