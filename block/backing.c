@@ -36,22 +36,28 @@ static char *path_combine(const char *base, const char *name)
     return g_strdup_printf("%.*s%s", (int)keep, base, name);
 }
 
-char *bdrv_get_full_backing_filename(BlockDriverState *bs, Error **errp)
+char *bdrv_get_full_backing_filename_from_filename(const char *image,
+                                                   const char *name,
+                                                   Error **errp)
 {
-    const char *name = bs->backing_file;
-
-    if (!name || !*name) {
-        return NULL;
-    }
     if (*name == '/' || bdrv_protocol_length(name)) {
         return g_strdup(name);
     }
-    if (!bs->filename || strstart(bs->filename, "json:", NULL)) {
+    if (!*image || strstart(image, "json:", NULL)) {
         error_setg(errp, "Cannot use relative backing file names for '%s'",
-                   bdrv_get_filename(bs));
+                   image);
         return NULL;
     }
-    return path_combine(bs->filename, name);
+    return path_combine(image, name);
+}
+
+char *bdrv_get_full_backing_filename(BlockDriverState *bs, Error **errp)
+{
+    if (!bs->backing_file || !*bs->backing_file) {
+        return NULL;
+    }
+    return bdrv_get_full_backing_filename_from_filename(
+        bdrv_get_filename(bs), bs->backing_file, errp);
 }
 
 /* ---- Opening ---- */
@@ -166,8 +172,11 @@ bool bdrv_change_backing_file(BlockDriverState *bs, const char *file,
     bool ok;
 
     if (!bs->drv->change_backing_file) {
-        error_setg(errp, "Format driver '%s' does not support changing the "
-                   "backing file", bs->drv->format_name);
+        error_setg(errp, "%s", g_strerror(ENOTSUP));
+        return false;
+    }
+    if (file && !format) {
+        error_setg(errp, "backing format must be specified");
         return false;
     }
     bdrv_drained_begin(bs);

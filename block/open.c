@@ -298,6 +298,9 @@ static bool open_driver(BlockDriverState *bs, json_t *options, Error **errp)
         return false;
     }
     bs->is_open = true;
+    if (!bs->filename && bs->file) {
+        bs->filename = g_strdup(bdrv_get_filename(bs->file->bs));
+    }
     if (!refuse_leftovers(bs->drv, options, errp) ||
         !bdrv_open_backing(bs, backing, errp)) {
         return false;
@@ -345,9 +348,6 @@ static BlockDriverState *make_node(BlockGraph *graph, BlockDriver *drv,
         return NULL;
     }
     bs->is_opening = false;
-    if (!bs->filename && bs->file) {
-        bs->filename = g_strdup(bdrv_get_filename(bs->file->bs));
-    }
     return bs;
 }
 

@@ -117,6 +117,10 @@ BlockDriverState *bdrv_backing_bs(BlockDriverState *bs);
 /* The name in the image's header, as one that can be opened from here: new
  * string.  NULL: none; or with @errp, one that is relative to no folder. */
 char *bdrv_get_full_backing_filename(BlockDriverState *bs, Error **errp);
+/* The same for a header of @image that says @name. */
+char *bdrv_get_full_backing_filename_from_filename(const char *image,
+                                                   const char *name,
+                                                   Error **errp);
 /* Put @backing (a new reference; NULL: nothing) below @bs.  Drains.  On failure
  * there is none. */
 bool bdrv_set_backing_hd(BlockDriverState *bs, BlockDriverState *backing,
