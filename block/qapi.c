@@ -9,7 +9,7 @@
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
 #include "block/qapi.h"
-#include "block/block-driver.h"
+#include "block/snapshot.h"
 #include "qemu/cutils.h"
 #include "qemu/options.h"
 #include "qemu/qjson.h"
@@ -62,6 +62,47 @@ static bool is_encrypted(const json_t *specific)
            g_strcmp0(opt_peek_str(specific, "type"), "luks") == 0;
 }
 
+static json_t *snapshot_to_json(const QEMUSnapshotInfo *sn)
+{
+    json_t *o = json_object();
+
+    set_filename(o, "id", sn->id_str);
+    set_filename(o, "name", sn->name);
+    json_object_set_new(o, "vm-state-size", json_integer(sn->vm_state_size));
+    json_object_set_new(o, "date-sec", json_integer(sn->date_sec));
+    json_object_set_new(o, "date-nsec", json_integer(sn->date_nsec));
+    json_object_set_new(o, "vm-clock-sec",
+                        json_integer(sn->vm_clock_nsec / 1000000000));
+    json_object_set_new(o, "vm-clock-nsec",
+                        json_integer(sn->vm_clock_nsec % 1000000000));
+    if (sn->icount != UINT64_MAX) {
+        json_object_set_new(o, "icount", json_integer(sn->icount));
+    }
+    return o;
+}
+
+static bool add_snapshots(BlockDriverState *bs, json_t *info, Error **errp)
+{
+    g_autofree QEMUSnapshotInfo *sn = NULL;
+    json_t *list;
+    size_t n;
+
+    if (bs->drv->is_filter) {
+        return true;                /* they are its child's */
+    }
+    if (!bdrv_snapshot_list(bs, &sn, &n, errp)) {
+        return false;
+    }
+    if (n) {
+        list = json_array();
+        for (size_t i = 0; i < n; i++) {
+            json_array_append_new(list, snapshot_to_json(&sn[i]));
+        }
+        json_object_set_new(info, "snapshots", list);
+    }
+    return true;
+}
+
 json_t *bdrv_query_image_info(BlockDriverState *bs, Error **errp)
 {
     g_autoptr(json_t) info = json_object();
@@ -85,6 +126,9 @@ json_t *bdrv_query_image_info(BlockDriverState *bs, Error **errp)
     }
     add_driver_info(bs, info);
     add_backing(bs, info);
+    if (!add_snapshots(bs, info, errp)) {
+        return NULL;
+    }
     specific = bdrv_get_specific_info(bs, &err);
     if (err) {
         error_propagate(errp, err);
@@ -266,6 +310,33 @@ static void put_backing(GString *out, unsigned indent, const json_t *info)
     }
 }
 
+static void put_snapshots(GString *out, unsigned indent, const json_t *list)
+{
+    g_autofree char *heading = bdrv_snapshot_to_text(NULL);
+
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *o = json_array_get(list, i);
+        QEMUSnapshotInfo sn = {
+            .vm_state_size = int_of(o, "vm-state-size"),
+            .date_sec = int_of(o, "date-sec"),
+            .vm_clock_nsec = int_of(o, "vm-clock-sec") * 1000000000 +
+                             int_of(o, "vm-clock-nsec"),
+            .icount = json_object_get(o, "icount") ? int_of(o, "icount") :
+                      UINT64_MAX,
+        };
+        g_autofree char *line = NULL;
+
+        g_strlcpy(sn.id_str, opt_peek_str(o, "id"), sizeof(sn.id_str));
+        g_strlcpy(sn.name, opt_peek_str(o, "name"), sizeof(sn.name));
+        line = bdrv_snapshot_to_text(&sn);
+        if (i == 0) {
+            put_line(out, indent, "Snapshot list:");
+            put_line(out, indent, "%s", heading);
+        }
+        put_line(out, indent, "%s", line);
+    }
+}
+
 /* @leaf: below the image itself, and nothing is below it: a file. */
 static void put_node(GString *out, unsigned indent, const json_t *info,
                      bool leaf)
@@ -292,6 +363,7 @@ static void put_node(GString *out, unsigned indent, const json_t *info,
         put_line(out, indent, "cleanly shut down: no");
     }
     put_backing(out, indent, info);
+    put_snapshots(out, indent, json_object_get(info, "snapshots"));
     put_specific_section(out, indent, json_object_get(info,
                                                       "format-specific"));
 }
