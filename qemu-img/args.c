@@ -72,6 +72,29 @@ int64_t img_parse_number(const char *name, const char *text, bool is_size,
     return value;
 }
 
+void img_take_option(const char *argv0, int c, ImgOpen *image, bool *quiet)
+{
+    switch (c) {
+    case 'q':
+        *quiet = true;
+        break;
+    case 'f':
+        image->fmt = optarg;
+        break;
+    case 'U':
+        image->force_share = true;
+        break;
+    case OPTION_IMAGE_OPTS:
+        image->image_opts = true;
+        break;
+    case OPTION_OBJECT:
+        img_process_object(optarg, EXIT_FAILURE);
+        break;
+    default:
+        img_bad_option(argv0);
+    }
+}
+
 OutputFormat img_parse_output_format(const char *argv0, const char *text)
 {
     if (g_str_equal(text, "json")) {

@@ -16,6 +16,7 @@ static const ImgCommand commands[] = {
     { "bench", img_bench, "Run simple image benchmark" },
     { "bitmap", img_bitmap,
       "Perform modifications of the persistent bitmap in the image" },
+    { "check", img_check, "Check basic image integrity" },
     { "compare", img_compare, "Check if two images have the same contents" },
     { "convert", img_convert,
       "Copy one image to another with optional format conversion" },

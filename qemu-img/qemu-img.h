@@ -26,6 +26,7 @@ struct ImgCommand {
 
 int img_bench(const ImgCommand *cmd, int argc, char **argv);
 int img_bitmap(const ImgCommand *cmd, int argc, char **argv);
+int img_check(const ImgCommand *cmd, int argc, char **argv);
 int img_compare(const ImgCommand *cmd, int argc, char **argv);
 int img_convert(const ImgCommand *cmd, int argc, char **argv);
 int img_create(const ImgCommand *cmd, int argc, char **argv);
@@ -34,6 +35,7 @@ int img_info(const ImgCommand *cmd, int argc, char **argv);
 int img_map(const ImgCommand *cmd, int argc, char **argv);
 int img_measure(const ImgCommand *cmd, int argc, char **argv);
 int img_resize(const ImgCommand *cmd, int argc, char **argv);
+
 
 /* ---- Arguments (args.c) ---- */
 
@@ -120,6 +122,10 @@ bool img_load_snapshot(BlockBackend *blk, const char *param);
 
 /* Add what -i/--aio asks for to flat @options; false for an unknown mode. */
 bool img_parse_aio(const char *mode, const char *fmt, json_t *options);
+
+/* For a subcommand with one image: take the option @c that getopt found if it
+ * is one of -q, -f, -U, --image-opts, --object; else complain and exit. */
+void img_take_option(const char *argv0, int c, ImgOpen *image, bool *quiet);
 
 /* ---- Create options (create-options.c) ---- */
 
