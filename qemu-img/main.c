@@ -26,6 +26,8 @@ static const ImgCommand commands[] = {
     { "map", img_map, "Dump image metadata" },
     { "measure", img_measure, "Calculate file size requred for a new image" },
     { "resize", img_resize, "Resize the image to the new size" },
+    { "snapshot", img_snapshot,
+      "List or manipulate snapshots within image" },
     { NULL, NULL, NULL }
 };
 

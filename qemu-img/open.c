@@ -4,6 +4,7 @@
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
 #include "qemu-img.h"
+#include "block/snapshot.h"
 
 BlockGraph *img_graph(void)
 {
@@ -100,6 +101,7 @@ bool img_load_snapshot(BlockBackend *blk, const char *param)
     g_autoptr(json_t) opts = NULL;
     g_autofree char *id = NULL, *name = NULL;
     Error *err = NULL;
+    bool ok;
 
     /* Either options, or the id or name itself. */
     if (g_str_has_prefix(param, "snapshot.")) {
@@ -114,11 +116,17 @@ bool img_load_snapshot(BlockBackend *blk, const char *param)
             return false;
         }
     }
-    error_report("Failed to load snapshot: Block format '%s' used by device "
-                 "'%s' does not support temporarily loading internal "
-                 "snapshots", bdrv_get_format_name(blk_bs(blk)),
-                 blk_name(blk));
-    return false;
+    if (!id && !name) {
+        /* A name, or else an id. */
+        ok = bdrv_snapshot_load_tmp(blk_bs(blk), NULL, param, NULL) ||
+             bdrv_snapshot_load_tmp(blk_bs(blk), param, NULL, &err);
+    } else {
+        ok = bdrv_snapshot_load_tmp(blk_bs(blk), id, name, &err);
+    }
+    if (!ok) {
+        error_reportf_err(err, "Failed to load snapshot: ");
+    }
+    return ok;
 }
 
 bool img_parse_aio(const char *mode, const char *fmt, json_t *options)
