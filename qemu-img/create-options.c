@@ -28,11 +28,9 @@ static const BlockCreateOption *find_option(const CreateOptions *o,
     return NULL;
 }
 
-static void add_driver(CreateOptions *o, const BlockDriver *drv)
+static void add_options(CreateOptions *o, const BlockCreateOption *opt)
 {
-    const BlockCreateOption *opt;
-
-    for (opt = drv ? drv->create_opts : NULL; opt && opt->name; opt++) {
+    for (; opt && opt->name; opt++) {
         if (find_option(o, opt->name)) {
             continue;
         }
@@ -43,15 +41,30 @@ static void add_driver(CreateOptions *o, const BlockDriver *drv)
     }
 }
 
-CreateOptions *create_options_new(const BlockDriver *drv,
-                                  const BlockDriver *proto)
+static CreateOptions *new_options(void)
 {
     CreateOptions *o = g_new0(CreateOptions, 1);
 
     o->known = g_ptr_array_new();
     o->values = json_object();
-    add_driver(o, drv);
-    add_driver(o, proto);
+    return o;
+}
+
+CreateOptions *create_options_new(const BlockDriver *drv,
+                                  const BlockDriver *proto)
+{
+    CreateOptions *o = new_options();
+
+    add_options(o, drv ? drv->create_opts : NULL);
+    add_options(o, proto ? proto->create_opts : NULL);
+    return o;
+}
+
+CreateOptions *create_options_new_amend(const BlockDriver *drv)
+{
+    CreateOptions *o = new_options();
+
+    add_options(o, drv->amend_opts);
     return o;
 }
 
@@ -132,6 +145,34 @@ static void print_option(const BlockCreateOption *opt)
     printf("\n");
 }
 
+static void print_options(CreateOptions *o)
+{
+    g_ptr_array_sort(o->known, compare_names);
+    for (guint i = 0; i < o->known->len; i++) {
+        print_option(o->known->pdata[i]);
+    }
+}
+
+bool create_options_help_amend(const char *fmt)
+{
+    const BlockDriver *drv = bdrv_find_format(fmt);
+    g_autoptr(CreateOptions) o = NULL;
+
+    if (!drv) {
+        error_report("Unknown file format '%s'", fmt);
+        return false;
+    }
+    if (!drv->amend_opts) {
+        error_report("Format driver '%s' does not support option amendment",
+                     fmt);
+        return false;
+    }
+    o = create_options_new_amend(drv);
+    printf("Amend options for '%s':\n", fmt);
+    print_options(o);
+    return true;
+}
+
 bool create_options_help(const char *fmt, const char *filename, Error **errp)
 {
     g_autoptr(CreateOptions) o = NULL;
@@ -141,15 +182,12 @@ bool create_options_help(const char *fmt, const char *filename, Error **errp)
         return false;
     }
     o = create_options_new(drv, proto);
-    g_ptr_array_sort(o->known, compare_names);
     if (filename) {
         printf("Supported options:\n");
     } else {
         printf("Supported %s options:\n", fmt);
     }
-    for (guint i = 0; i < o->known->len; i++) {
-        print_option(o->known->pdata[i]);
-    }
+    print_options(o);
     if (!filename) {
         printf("\nThe protocol level may support further options.\n"
                "Specify the target filename to include those options.\n");

@@ -13,6 +13,8 @@
 #include "qemu/trace.h"
 
 static const ImgCommand commands[] = {
+    { "amend", img_amend,
+      "Update format-specific options of the image" },
     { "bench", img_bench, "Run simple image benchmark" },
     { "bitmap", img_bitmap,
       "Perform modifications of the persistent bitmap in the image" },

@@ -24,6 +24,7 @@ struct ImgCommand {
     const char *description;
 };
 
+int img_amend(const ImgCommand *cmd, int argc, char **argv);
 int img_bench(const ImgCommand *cmd, int argc, char **argv);
 int img_bitmap(const ImgCommand *cmd, int argc, char **argv);
 int img_check(const ImgCommand *cmd, int argc, char **argv);
@@ -56,6 +57,7 @@ enum {
     OPTION_TARGET_IS_ZERO,
     OPTION_BITMAPS,
     OPTION_SKIP_BROKEN_BITMAPS,
+    OPTION_FORCE,
 };
 
 /* After getopt has complained: point to the help of @argv0, and exit(1). */
@@ -135,6 +137,8 @@ typedef struct CreateOptions CreateOptions;
 /* What format driver @drv and, unless NULL, protocol driver @proto take. */
 CreateOptions *create_options_new(const BlockDriver *drv,
                                   const BlockDriver *proto);
+/* What @drv can change of an image that exists. */
+CreateOptions *create_options_new_amend(const BlockDriver *drv);
 void create_options_free(CreateOptions *o);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CreateOptions, create_options_free)
 
@@ -143,6 +147,9 @@ bool create_options_want_help(const char *text);
 /* Print the options of @fmt, and of the protocol of @filename unless that is
  * NULL; false with @errp when there are none. */
 bool create_options_help(const char *fmt, const char *filename, Error **errp);
+
+/* The same for "amend"; false after a message. */
+bool create_options_help_amend(const char *fmt);
 
 /* Take over "key=value,…"; unknown keys and wrong values fail. */
 bool create_options_parse(CreateOptions *o, const char *text, Error **errp);
