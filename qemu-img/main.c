@@ -19,6 +19,7 @@ static const ImgCommand commands[] = {
     { "bitmap", img_bitmap,
       "Perform modifications of the persistent bitmap in the image" },
     { "check", img_check, "Check basic image integrity" },
+    { "commit", img_commit, "Commit image to its backing file" },
     { "compare", img_compare, "Check if two images have the same contents" },
     { "convert", img_convert,
       "Copy one image to another with optional format conversion" },

@@ -28,6 +28,7 @@ int img_amend(const ImgCommand *cmd, int argc, char **argv);
 int img_bench(const ImgCommand *cmd, int argc, char **argv);
 int img_bitmap(const ImgCommand *cmd, int argc, char **argv);
 int img_check(const ImgCommand *cmd, int argc, char **argv);
+int img_commit(const ImgCommand *cmd, int argc, char **argv);
 int img_compare(const ImgCommand *cmd, int argc, char **argv);
 int img_convert(const ImgCommand *cmd, int argc, char **argv);
 int img_create(const ImgCommand *cmd, int argc, char **argv);
