@@ -67,17 +67,23 @@ static bool set_backing(const CreateArgs *args, CreateOptions *o, Error **errp)
 }
 
 /* Open the backing file to see that it is there, and for its length. */
-static int64_t backing_length(const CreateOptions *o, Error **errp)
+static int64_t backing_length(const char *filename, const CreateOptions *o,
+                              Error **errp)
 {
     const char *fmt = create_options_get(o, "backing_fmt");
-    json_t *options = json_object();
+    g_autofree char *full = bdrv_get_full_backing_filename_from_filename(
+        filename, create_options_get(o, "backing_file"), errp);
+    json_t *options;
     BlockBackend *blk;
     int64_t length;
 
     ERRP_GUARD();
+    if (!full) {
+        return -1;
+    }
+    options = json_object();
     opt_set_str(options, "driver", fmt);
-    blk = blk_new_open(img_graph(), create_options_get(o, "backing_file"),
-                       NULL, options, BDRV_O_NO_IO, errp);
+    blk = blk_new_open(img_graph(), full, NULL, options, BDRV_O_NO_IO, errp);
     if (!blk) {
         error_append_hint(errp, "Could not open backing image.\n");
         return -1;
@@ -85,8 +91,7 @@ static int64_t backing_length(const CreateOptions *o, Error **errp)
     length = blk_getlength(blk);
     blk_unref(blk);
     if (length < 0) {
-        error_setg_errno(errp, -length, "Could not get size of '%s'",
-                         create_options_get(o, "backing_file"));
+        error_setg_errno(errp, -length, "Could not get size of '%s'", full);
         return -1;
     }
     return length;
@@ -104,7 +109,7 @@ static bool set_size(const CreateArgs *args, CreateOptions *o, Error **errp)
     }
     if (create_options_get(o, "backing_file") &&
         !(args->unsafe && create_options_get(o, "size"))) {
-        int64_t length = backing_length(o, errp);
+        int64_t length = backing_length(args->filename, o, errp);
 
         if (length < 0) {
             return false;

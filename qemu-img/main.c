@@ -28,6 +28,7 @@ static const ImgCommand commands[] = {
     { "info", img_info, "Display information about image" },
     { "map", img_map, "Dump image metadata" },
     { "measure", img_measure, "Calculate file size requred for a new image" },
+    { "rebase", img_rebase, "Change backing file of the image" },
     { "resize", img_resize, "Resize the image to the new size" },
     { "snapshot", img_snapshot,
       "List or manipulate snapshots within image" },

@@ -36,6 +36,7 @@ int img_dd(const ImgCommand *cmd, int argc, char **argv);
 int img_info(const ImgCommand *cmd, int argc, char **argv);
 int img_map(const ImgCommand *cmd, int argc, char **argv);
 int img_measure(const ImgCommand *cmd, int argc, char **argv);
+int img_rebase(const ImgCommand *cmd, int argc, char **argv);
 int img_resize(const ImgCommand *cmd, int argc, char **argv);
 
 int img_snapshot(const ImgCommand *cmd, int argc, char **argv);
