@@ -25,11 +25,17 @@
 #define CHUNK_SIZE (2 * MiB)
 #define PIECE_SIZE (256 * KiB)
 
+typedef enum ChunkKind {
+    CHUNK_DATA,
+    CHUNK_ZERO,                    /* need not be read */
+    CHUNK_BACKING,                 /* nor written: the backing file has it */
+} ChunkKind;
+
 typedef struct Chunk {
     const ConvertSource *src;
     int64_t offset;                /* in the target */
     int64_t bytes;
-    bool zero;                     /* need not be read */
+    ChunkKind kind;
 } Chunk;
 
 typedef struct Convert {
@@ -47,7 +53,7 @@ typedef struct Convert {
     int64_t next GUARDED_BY(job_class);
     /* The status of next, asked for once for several chunks. */
     int64_t status_end GUARDED_BY(job_class);
-    bool status_zero GUARDED_BY(job_class);
+    ChunkKind status_kind GUARDED_BY(job_class);
     int64_t written_to GUARDED_BY(job_class);   /* in_order: all below is */
     int64_t done GUARDED_BY(job_class);
     int ret GUARDED_BY(job_class);
@@ -75,14 +81,44 @@ static void fail(Convert *c, int64_t offset, const char *doing, int ret)
 
 /* ---- Taking an extent ---- */
 
+static ChunkKind kind_of_status(const Convert *c, int status)
+{
+    return status & BDRV_BLOCK_ZERO ? CHUNK_ZERO :
+           status & BDRV_BLOCK_DATA ? CHUNK_DATA :
+           c->job->target_has_backing ? CHUNK_BACKING : CHUNK_ZERO;
+}
+
+/*
+ * What is compressed is compressed as a whole: an extent ends at a multiple of
+ * the unit; what is of several kinds in one unit is data.
+ */
+static void REQUIRES(job_class) round_status_locked(Convert *c)
+{
+    int64_t unit = c->job->compress_unit;
+
+    if (!unit || c->status_end >= c->job->total ||
+        QEMU_IS_ALIGNED(c->status_end, unit)) {
+        return;
+    }
+    if (c->status_end - c->next >= unit) {
+        c->status_end = QEMU_ALIGN_DOWN(c->status_end, unit);
+    } else {
+        c->status_end = MIN(c->next + unit, c->job->total);
+        c->status_kind = CHUNK_DATA;
+    }
+}
+
 /* Learn about the extent at c->next; false after an error. */
 static bool REQUIRES(job_class) refresh_status_locked(Convert *c,
                                                       const ConvertSource *src)
 {
     int64_t offset = c->next - src->start;
     int64_t bytes = src->length - offset, pnum = bytes;
-    int ret = bdrv_block_status_above(blk_bs(src->blk), NULL, offset, bytes,
-                                      &pnum, NULL, NULL);
+    BlockDriverState *bs = blk_bs(src->blk);
+    BlockDriverState *base = c->job->target_has_backing ?
+                             bdrv_backing_bs(bs) : NULL;
+    int ret = bdrv_block_status_above(bs, base, offset, bytes, &pnum, NULL,
+                                      NULL);
 
     if (ret < 0 && c->job->salvage) {
         if (!c->job->quiet) {
@@ -97,8 +133,9 @@ static bool REQUIRES(job_class) refresh_status_locked(Convert *c,
         fail_locked(c, offset, "reading block status at offset", ret);
         return false;
     }
-    c->status_zero = (ret & BDRV_BLOCK_ZERO) || !(ret & BDRV_BLOCK_DATA);
+    c->status_kind = kind_of_status(c, ret);
     c->status_end = c->next + pnum;
+    round_status_locked(c);
     return true;
 }
 
@@ -112,6 +149,13 @@ static int64_t REQUIRES(job_class) delay_locked(Convert *c)
     }
     due_ns = (double)c->next / c->job->rate * 1e9;
     return c->start_ns + due_ns - qemu_clock_ns();
+}
+
+/* With -S 0, zeroes are data as well. */
+static bool is_written_as_data(const Convert *c, const Chunk *chunk)
+{
+    return chunk->kind == CHUNK_DATA ||
+           (chunk->kind == CHUNK_ZERO && !c->job->sparse_size);
 }
 
 static bool REQUIRES(job_class) take_chunk_locked(Convert *c, Chunk *chunk)
@@ -134,8 +178,8 @@ static bool REQUIRES(job_class) take_chunk_locked(Convert *c, Chunk *chunk)
     }
     chunk->offset = c->next;
     chunk->bytes = c->status_end - c->next;
-    chunk->zero = c->status_zero;
-    if (!chunk->zero || !c->job->sparse_size) {
+    chunk->kind = c->status_kind;
+    if (is_written_as_data(c, chunk)) {
         chunk->bytes = MIN(chunk->bytes, c->chunk_size);
     }
     c->next += chunk->bytes;
@@ -155,17 +199,17 @@ static bool take_chunk(Convert *c, Chunk *chunk)
 /* ---- Reading ---- */
 
 /* Sector by sector, with zeroes for those that fail. */
-static void salvage_read(Convert *c, const Chunk *chunk, int64_t offset,
+static void salvage_read(Convert *c, const ConvertSource *src, int64_t offset,
                          uint8_t *buf, int64_t bytes)
 {
     int64_t pos, n;
 
     for (pos = 0; pos < bytes; pos += n) {
-        int64_t at = offset + pos - chunk->src->start;
+        int64_t at = offset + pos - src->start;
         int ret;
 
         n = MIN(bytes - pos, BDRV_SECTOR_SIZE);
-        ret = blk_pread(chunk->src->blk, at, n, buf + pos, 0);
+        ret = blk_pread(src->blk, at, n, buf + pos, 0);
         if (ret < 0) {
             if (!c->job->quiet) {
                 warn_report("error while reading offset %" PRId64 ": %s", at,
@@ -176,24 +220,41 @@ static void salvage_read(Convert *c, const Chunk *chunk, int64_t offset,
     }
 }
 
+static int read_source(Convert *c, const ConvertSource *src, int64_t offset,
+                       uint8_t *buf, int64_t bytes)
+{
+    int ret = blk_pread(src->blk, offset - src->start, bytes, buf, 0);
+
+    if (ret < 0 && c->job->salvage) {
+        salvage_read(c, src, offset, buf, bytes);
+        ret = 0;
+    }
+    return ret;
+}
+
+/* A piece may reach into the next source, if it is compressed as one. */
 static bool read_piece(Convert *c, const Chunk *chunk, int64_t offset,
                        uint8_t *buf, int64_t bytes)
 {
-    int ret;
+    const ConvertSource *src = chunk->src;
+    int64_t pos, n;
 
-    if (chunk->zero) {
+    if (chunk->kind == CHUNK_ZERO) {
         memset(buf, 0, bytes);
         return true;
     }
-    ret = blk_pread(chunk->src->blk, offset - chunk->src->start, bytes, buf,
-                    0);
-    if (ret < 0 && c->job->salvage) {
-        salvage_read(c, chunk, offset, buf, bytes);
-        ret = 0;
-    }
-    if (ret < 0) {
-        fail(c, chunk->offset, "reading at byte", ret);
-        return false;
+    for (pos = 0; pos < bytes; pos += n) {
+        int ret;
+
+        while (offset + pos >= src->start + src->length) {
+            src++;
+        }
+        n = MIN(bytes - pos, src->start + src->length - (offset + pos));
+        ret = read_source(c, src, offset + pos, buf + pos, n);
+        if (ret < 0) {
+            fail(c, chunk->offset, "reading at byte", ret);
+            return false;
+        }
     }
     return true;
 }
@@ -246,6 +307,24 @@ static int64_t run_length(const Convert *c, const uint8_t *buf,
     return pos;
 }
 
+static int write_data(Convert *c, int64_t offset, const uint8_t *buf,
+                      int64_t bytes)
+{
+    int64_t unit = c->job->compress_unit;
+    int64_t pos, n;
+    int ret = 0;
+
+    if (!unit) {
+        return blk_pwrite(c->job->target, offset, bytes, buf, 0);
+    }
+    for (pos = 0; ret >= 0 && pos < bytes; pos += n) {
+        n = MIN(unit, bytes - pos);
+        ret = blk_pwrite(c->job->target, offset + pos, n, buf + pos,
+                         BDRV_REQ_WRITE_COMPRESSED);
+    }
+    return ret;
+}
+
 static bool write_piece(Convert *c, const Chunk *chunk, int64_t offset,
                         const uint8_t *buf, int64_t bytes)
 {
@@ -259,7 +338,7 @@ static bool write_piece(Convert *c, const Chunk *chunk, int64_t offset,
                 return false;
             }
         } else {
-            ret = blk_pwrite(c->job->target, offset, n, buf, 0);
+            ret = write_data(c, offset, buf, n);
         }
         if (ret < 0) {
             fail(c, chunk->offset, "writing at byte", ret);
@@ -292,9 +371,10 @@ static bool copy_chunk(Convert *c, const Chunk *chunk, uint8_t *buf)
 {
     int64_t pos, n;
 
-    if (chunk->zero && c->job->sparse_size) {
+    if (!is_written_as_data(c, chunk)) {
         return (!c->in_order || wait_for_turn(c, chunk)) &&
-               write_zeroes(c, chunk, chunk->offset, chunk->bytes);
+               (chunk->kind == CHUNK_BACKING ||
+                write_zeroes(c, chunk, chunk->offset, chunk->bytes));
     }
     if (c->in_order) {
         /* Read ahead all of it while others write. */
@@ -368,6 +448,7 @@ int convert_copy(const ConvertJob *job)
     int ret;
 
     c.grain = MAX(c.grain, blk_get_request_alignment(job->target));
+    c.grain = MAX(c.grain, job->compress_unit);
     c.chunk_size = MAX(CHUNK_SIZE, QEMU_ALIGN_UP(CHUNK_SIZE, c.grain));
     c.piece_size = MIN(c.chunk_size, QEMU_ALIGN_UP(PIECE_SIZE, c.grain));
     c.in_order = !job->out_of_order && allocates_in_order(job->target);

@@ -46,6 +46,10 @@ static bool open_sources(ConvertArgs *args, ConvertJob *job)
         if (!how.force_share && !keep_from_writers(src->blk, how.filename)) {
             return false;
         }
+        if (args->snapshot &&
+            !img_load_snapshot(src->blk, args->snapshot)) {
+            return false;
+        }
         src->length = img_length(src->blk, how.filename);
         if (src->length < 0) {
             return false;
@@ -56,8 +60,7 @@ static bool open_sources(ConvertArgs *args, ConvertJob *job)
             return false;
         }
     }
-    return !args->snapshot || img_load_snapshot(job->sources[0].blk,
-                                                args->snapshot);
+    return true;
 }
 
 /* ---- Target ---- */
@@ -109,13 +112,49 @@ static CreateOptions *plan_target(const ConvertArgs *args, const char *fmt,
     return g_steal_pointer(&o);
 }
 
-/* What none of our formats can do for a target or source yet. */
-static bool check_abilities(const ConvertArgs *args)
+static bool check_backing(const CreateOptions *o)
 {
-    if (args->compress) {
+    if (o && create_options_get(o, "backing_file") &&
+        !create_options_get(o, "backing_fmt")) {
+        error_report("Use of backing file requires explicit backing format");
+        return false;
+    }
+    return true;
+}
+
+static bool check_compression(const ConvertArgs *args, const char *fmt,
+                              const CreateOptions *o)
+{
+    const BlockDriver *drv = bdrv_find_format(fmt);
+    const char *preallocation = o && create_options_known(o, "preallocation") ?
+                                create_options_get(o, "preallocation") : NULL;
+
+    if (!args->compress) {
+        return true;
+    }
+    if (drv && !(drv->supported_write_flags & BDRV_REQ_WRITE_COMPRESSED)) {
         error_report("Compression not supported for this file format");
         return false;
     }
+    if (preallocation && !g_str_equal(preallocation, "off")) {
+        error_report("Compression and preallocation not supported at the "
+                     "same time");
+        return false;
+    }
+    return true;
+}
+
+/* The job's compress_unit, from the open target. */
+static bool set_compress_unit(const ConvertArgs *args, ConvertJob *job)
+{
+    BlockDriverInfo info = { 0 };
+    int ret = args->compress ? bdrv_get_info(blk_bs(job->target), &info) : 0;
+
+    if (ret < 0 || (args->compress && !info.cluster_size)) {
+        error_report("could not get block driver info");
+        return false;
+    }
+    job->compress_unit = info.cluster_size;
     return true;
 }
 
@@ -153,7 +192,7 @@ static bool create_target(const ConvertArgs *args, ConvertJob *job,
                      "when concatenating multiple input images");
         return false;
     }
-    if (!check_abilities(args)) {
+    if (!check_backing(o) || !check_compression(args, fmt, o)) {
         return false;
     }
     if (args->bitmaps) {
@@ -208,9 +247,12 @@ static bool open_target(const ConvertArgs *args, ConvertJob *job)
         error_report("output file is smaller than input file");
         return false;
     }
+    job->target_has_backing = args->backing ||
+                              bdrv_backing_bs(blk_bs(job->target));
     job->target_is_zero = args->target_is_zero ||
-        (!args->skip_create && bdrv_has_zero_init(blk_bs(job->target)));
-    return true;
+        (!args->skip_create && !job->target_has_backing &&
+         bdrv_has_zero_init(blk_bs(job->target)));
+    return set_compress_unit(args, job);
 }
 
 /* ---- All of it ---- */

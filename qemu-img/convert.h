@@ -25,6 +25,10 @@ typedef struct ConvertJob {
      * all is written as data. */
     int64_t sparse_size;
     bool target_is_zero;           /* what is not written reads as zeroes */
+    /* The target has a backing file that holds what its source's does: what is
+     * not in the source's own layer is left out. */
+    bool target_has_backing;
+    int64_t compress_unit;         /* bytes compressed as one; 0: do not */
     bool out_of_order;
     bool salvage;                  /* what cannot be read becomes zeroes */
     bool quiet;
