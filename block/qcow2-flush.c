@@ -287,8 +287,12 @@ static int REQUIRES(driver_class) free_all(BlockDriverState *bs)
 
 int qcow2_settle(BlockDriverState *bs)
 {
+    BDRVQcow2State *s = bs->opaque;
     int ret = free_all(bs);
 
+    if (ret == 0 && s->copied_stale) {
+        ret = qcow2_update_copied_flags(bs);
+    }
     /* Also without the dirty bit: a flush leaves lazy refcounts, and those of
      * what was only freed are to be written, too. */
     return ret < 0 ? ret : qcow2_mark_clean(bs);

@@ -321,8 +321,7 @@ static int write_whole(BlockDriverState *bs, const Qcow2L1 *l1)
     return ret;
 }
 
-/* Make @l1 the table, in memory and in the header. */
-static int REQUIRES(driver_class) switch_to(BlockDriverState *bs, Qcow2L1 *l1)
+int qcow2_l1_switch(BlockDriverState *bs, Qcow2L1 *l1)
 {
     BDRVQcow2State *s = bs->opaque;
     Qcow2L1 *old = s->l1;
@@ -398,7 +397,7 @@ int qcow2_grow_l1(BlockDriverState *bs, uint32_t entries)
     }
     ret = prepare_l1(bs, new);
     if (ret == 0) {
-        ret = switch_to(bs, new);
+        ret = qcow2_l1_switch(bs, new);
     }
     release_l1(bs, ret == 0 ? old : new);
     return ret;

@@ -19,6 +19,7 @@
 #include "qcow2-create.h"
 #include "qcow2-header.h"
 #include "qcow2-options.h"
+#include "qcow2-snapshot.h"
 #include "qemu/atomic.h"
 #include "qemu/bswap.h"
 
@@ -108,6 +109,7 @@ static void destroy_state(BDRVQcow2State *s)
     }
     driver_unlock(&s->lock);
     g_free(s->l1);
+    qcow2_free_snapshots(s);
     g_free(s->image_data_file);
     g_free(s->image_backing_file);
     g_free(s->image_backing_format);
@@ -325,10 +327,12 @@ static bool open_image(BlockDriverState *bs, json_t *options, int flags,
     set_header(s, h);
     if (!set_options(bs, options, flags, errp) ||
         !set_data_file(bs, h, options, flags, errp) ||
-        !load_l1(bs, h, errp) || !load_reftable(bs, h, errp)) {
+        !load_l1(bs, h, errp) || !load_reftable(bs, h, errp) ||
+        !qcow2_read_snapshots(bs, errp)) {
         return false;
     }
-    if (s->writable && !qcow2_list_metadata(bs, errp)) {
+    if (s->writable && (!qcow2_list_metadata(bs, errp) ||
+                        !qcow2_list_snapshot_metadata(bs, errp))) {
         return false;
     }
     if (s->writable && !(flags & BDRV_O_CHECK) &&

@@ -253,6 +253,10 @@ typedef struct BDRVQcow2State {
     /* Whatever a thread may wait for, it waits for here, with a predicate. */
     QemuCond cond;
 
+    /* Refcounts of clusters in use were changed, and flags not yet after them:
+     * qcow2_update_copied_flags() is due before the dirty bit goes. */
+    bool copied_stale GUARDED_BY(driver_class);
+
     /* Snapshots, bitmaps: change only while drained. */
     int64_t snapshots_offset, snapshots_size;
     uint32_t nb_snapshots;
@@ -419,6 +423,11 @@ int64_t qcow2_l1_coverage(const BDRVQcow2State *s);   /* bytes an L1 entry */
  * thread, drained.  May drop. */
 int qcow2_grow_l1(BlockDriverState *bs, uint32_t entries)
     REQUIRES(driver_class);
+/* Make @l1, which is on the disk, the active table, in memory and in the header.
+ * The old one is the caller's to free; on failure @l1 is, and which of the two
+ * the header names is not known.  Drained; nothing is dirty.  May drop. */
+int qcow2_l1_switch(BlockDriverState *bs, Qcow2L1 *l1)
+    REQUIRES(driver_class);
 void qcow2_l1_set(BDRVQcow2State *s, unsigned index, uint64_t entry)
     REQUIRES(driver_class);
 /* Write-back of what qcow2_l1_set() changed; as those of caches. */
@@ -490,6 +499,12 @@ void qcow2_free_caches(BlockDriverState *bs) EXCLUDES(driver_class);
 /* Fill the set in from the L1 and refcount tables: for writing. */
 bool qcow2_list_metadata(BlockDriverState *bs, Error **errp)
     EXCLUDES(driver_class);
+
+/* ---- qcow2-snapshot-refs.c ---- */
+
+/* Make all COPIED flags of the active tables say whether the refcount is 1.
+ * Control thread, drained.  May drop the lock. */
+int qcow2_update_copied_flags(BlockDriverState *bs) REQUIRES(driver_class);
 
 /* ---- qcow2-header.c ---- */
 
