@@ -1,0 +1,277 @@
+/*
+ * Internal snapshots of qcow2: versions of a disk against copies in memory, and
+ * failures at each request to the file.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "qemu/osdep.h"
+#include <glib/gstdio.h>
+#include "block/blkdebug.h"
+#include "block/block-backend.h"
+#include "block/snapshot.h"
+
+#define DISK_SIZE (512 * KiB)
+
+typedef struct Image {
+    char *dir, *path;
+    BlockGraph *graph;
+    BlockBackend *blk;
+    uint8_t model[DISK_SIZE];
+} Image;
+
+static const char *const layouts[] = {
+    "{'size':524288,'cluster_size':512}",
+    "{'size':524288,'cluster_size':4096,'compat':'0.10'}",
+    "{'size':524288,'cluster_size':16384,'extended_l2':'on'}",
+    "{'size':524288,'cluster_size':4096,'lazy_refcounts':'on'}",
+    "{'size':524288,'cluster_size':4096,'refcount_bits':4}",
+};
+
+static void image_open(Image *img, int flags)
+{
+    json_t *o = json_pack("{s:s, s:{s:s, s:{s:s, s:s}}}", "driver", "qcow2",
+                          "file", "driver", "blkdebug", "image", "driver",
+                          "file", "filename", img->path);
+
+    img->blk = blk_new_open(img->graph, NULL, NULL, o,
+                            flags | BDRV_O_UNMAP, &error_abort);
+}
+
+static void image_create(Image *img, const char *layout)
+{
+    img->dir = g_dir_make_tmp("snapshot-XXXXXX", NULL);
+    img->path = g_build_filename(img->dir, "image", NULL);
+    img->graph = block_graph_new();
+    memset(img->model, 0, DISK_SIZE);
+    g_assert_true(bdrv_create(img->graph, "qcow2", img->path,
+                              options_from_json(layout, &error_abort),
+                              &error_abort));
+    image_open(img, BDRV_O_RDWR);
+}
+
+static void image_close(Image *img)
+{
+    blk_unref(img->blk);
+    img->blk = NULL;
+}
+
+static void image_destroy(Image *img)
+{
+    if (img->blk) {
+        image_close(img);
+    }
+    block_graph_free(img->graph);
+    g_unlink(img->path);
+    g_rmdir(img->dir);
+    g_free(img->path);
+    g_free(img->dir);
+}
+
+static void image_write(Image *img, int64_t offset, int64_t bytes, int value)
+{
+    memset(img->model + offset, value, bytes);
+    g_assert_cmpint(blk_pwrite(img->blk, offset, bytes, img->model + offset,
+                               0), ==, 0);
+}
+
+static void assert_contents(BlockBackend *blk, const uint8_t *expected)
+{
+    g_autofree uint8_t *buf = g_malloc(DISK_SIZE);
+
+    g_assert_cmpint(blk_pread(blk, 0, DISK_SIZE, buf, 0), ==, 0);
+    g_assert_cmpmem(buf, DISK_SIZE, expected, DISK_SIZE);
+}
+
+static bool take(Image *img, const char *name, Error **errp)
+{
+    QEMUSnapshotInfo sn = { .date_sec = 1, .disk_size = -1 };
+
+    g_strlcpy(sn.name, name, sizeof(sn.name));
+    return bdrv_snapshot_create(blk_bs(img->blk), &sn, errp);
+}
+
+/* What a foreign tool says of the closed image: 0 clean, 3 leaks. */
+static int foreign_check(Image *img)
+{
+    const char *argv[] = { "qemu-img", "check", "-q", "-f", "qcow2",
+                           img->path, NULL };
+    int status;
+
+    if (!g_spawn_sync(NULL, (char **)argv, NULL,
+                      G_SPAWN_SEARCH_PATH | G_SPAWN_STDERR_TO_DEV_NULL, NULL,
+                      NULL, NULL, NULL, &status, NULL)) {
+        return 0;                   /* not installed */
+    }
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+/* ---- Versions ---- */
+
+static void check_versions(const char *layout)
+{
+    Image img = { 0 };
+    g_autofree uint8_t *one = g_malloc(DISK_SIZE);
+    g_autofree uint8_t *two = g_malloc(DISK_SIZE);
+    BlockDriverState *bs;
+
+    image_create(&img, layout);
+    bs = blk_bs(img.blk);
+    image_write(&img, 0, 300 * KiB, 1);
+    g_assert_true(take(&img, "one", &error_abort));
+    memcpy(one, img.model, DISK_SIZE);
+    image_write(&img, 100 * KiB + 512, 200 * KiB, 2);
+    g_assert_true(take(&img, "two", &error_abort));
+    memcpy(two, img.model, DISK_SIZE);
+    image_write(&img, 50 * KiB, 400 * KiB, 3);
+    assert_contents(img.blk, img.model);
+
+    g_assert_true(bdrv_snapshot_goto(bs, "one", &error_abort));
+    assert_contents(img.blk, one);
+    memcpy(img.model, one, DISK_SIZE);
+    image_write(&img, 10 * KiB, 100 * KiB, 4);
+    g_assert_true(bdrv_snapshot_goto(bs, "2", &error_abort));
+    assert_contents(img.blk, two);
+    g_assert_true(bdrv_snapshot_delete(bs, "one", &error_abort));
+    assert_contents(img.blk, two);
+
+    image_close(&img);
+    g_assert_cmpint(foreign_check(&img), ==, 0);
+    image_open(&img, BDRV_O_RDWR);
+    assert_contents(img.blk, two);
+    g_assert_true(bdrv_snapshot_delete(blk_bs(img.blk), "two", &error_abort));
+    memcpy(img.model, two, DISK_SIZE);
+    image_write(&img, 0, DISK_SIZE, 5);
+    assert_contents(img.blk, img.model);
+    image_close(&img);
+    g_assert_cmpint(foreign_check(&img), ==, 0);
+    image_destroy(&img);
+}
+
+static void test_versions(void)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(layouts); i++) {
+        g_test_message("%s", layouts[i]);
+        check_versions(layouts[i]);
+    }
+}
+
+/* ---- Limits ---- */
+
+/* Clusters with all references that their width can count. */
+static void test_refcount_limit(void)
+{
+    Image img = { 0 };
+    g_autoptr(Error) err = NULL;
+
+    image_create(&img, "{'size':524288,'cluster_size':4096,"
+                 "'refcount_bits':2}");
+    image_write(&img, 0, 64 * KiB, 1);
+    g_assert_true(take(&img, "a", &error_abort));
+    g_assert_true(take(&img, "b", &error_abort));
+    g_assert_false(take(&img, "c", &err));
+    assert_contents(img.blk, img.model);
+    image_close(&img);
+    g_assert_cmpint(foreign_check(&img), ==, 0);
+    image_destroy(&img);
+}
+
+static void test_no_references_to_spare(void)
+{
+    Image img = { 0 };
+    g_autoptr(Error) err = NULL;
+
+    image_create(&img, "{'size':524288,'cluster_size':4096,"
+                 "'refcount_bits':1}");
+    image_write(&img, 0, 64 * KiB, 1);
+    g_assert_false(take(&img, "a", &err));
+    image_write(&img, 0, 128 * KiB, 2);
+    image_close(&img);
+    g_assert_cmpint(foreign_check(&img), ==, 0);
+    image_destroy(&img);
+}
+
+/* ---- Failures ---- */
+
+typedef bool Change(Image *img, Error **errp);
+
+static bool change_create(Image *img, Error **errp)
+{
+    return take(img, "new", errp);
+}
+
+static bool change_goto(Image *img, Error **errp)
+{
+    return bdrv_snapshot_goto(blk_bs(img->blk), "old", errp);
+}
+
+static bool change_delete(Image *img, Error **errp)
+{
+    return bdrv_snapshot_delete(blk_bs(img->blk), "old", errp);
+}
+
+/* The nth request to the file fails; afterwards the image is one of the two
+ * versions, and has leaks at most. */
+static bool fail_nth(const char *layout, Change *change, int nth)
+{
+    Image img = { 0 };
+    g_autofree uint8_t *old = g_malloc(DISK_SIZE);
+    g_autofree uint8_t *now = g_malloc(DISK_SIZE);
+    g_autofree uint8_t *found = g_malloc(DISK_SIZE);
+    BlockDriverState *file;
+    bool ok, fired;
+    int status;
+
+    image_create(&img, layout);
+    image_write(&img, 0, 200 * KiB, 1);
+    g_assert_true(take(&img, "old", &error_abort));
+    memcpy(old, img.model, DISK_SIZE);
+    image_write(&img, 100 * KiB, 200 * KiB, 2);
+    memcpy(now, img.model, DISK_SIZE);
+    g_assert_cmpint(blk_flush(img.blk), ==, 0);
+
+    file = bdrv_primary_bs(blk_bs(img.blk));
+    blkdebug_arm(file, nth, EIO);
+    ok = change(&img, NULL);
+    fired = blkdebug_fired(file);
+    g_assert_true(ok || fired);
+    image_close(&img);
+    status = foreign_check(&img);
+    g_assert_true(status == 0 || status == 3);
+
+    image_open(&img, 0);
+    g_assert_cmpint(blk_pread(img.blk, 0, DISK_SIZE, found, 0), ==, 0);
+    g_assert_true(!memcmp(found, now, DISK_SIZE) ||
+                  (change == change_goto && !memcmp(found, old, DISK_SIZE)));
+    image_destroy(&img);
+    return fired;
+}
+
+static void test_fail_nth(gconstpointer change)
+{
+    for (size_t i = 0; i < 3; i++) {
+        int nth = 1;
+
+        g_test_message("%s", layouts[i]);
+        while (fail_nth(layouts[i], (Change *)change, nth)) {
+            nth++;
+        }
+        g_assert_cmpint(nth, >, 5);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/qcow2-snapshot/versions", test_versions);
+    g_test_add_func("/qcow2-snapshot/limits/refcount-is-full",
+                    test_refcount_limit);
+    g_test_add_func("/qcow2-snapshot/limits/one-bit",
+                    test_no_references_to_spare);
+    g_test_add_data_func("/qcow2-snapshot/fail-nth/create", change_create,
+                         test_fail_nth);
+    g_test_add_data_func("/qcow2-snapshot/fail-nth/goto", change_goto,
+                         test_fail_nth);
+    g_test_add_data_func("/qcow2-snapshot/fail-nth/delete", change_delete,
+                         test_fail_nth);
+    return g_test_run();
+}
