@@ -17,9 +17,14 @@ typedef struct Status {
     int64_t map;                    /* with OFFSET_VALID */
 } Status;
 
+/* If the file is asked for holes, the answer is about at most so many clusters:
+ * it may be cut short after a few bytes, and looked up again from there. */
+#define MAX_RECURSE_CLUSTERS 256
+
 /*
  * Clusters of an image that was preallocated hold nothing, and its file has
- * holes there: only then is it worth asking the file.
+ * holes there: only then is it worth asking the file.  A little is missing in
+ * most files.
  */
 static bool file_may_have_holes(BlockDriverState *bs)
 {
@@ -30,7 +35,8 @@ static bool file_may_have_holes(BlockDriverState *bs)
         int64_t length = bdrv_getlength(s->data_file->bs);
         int64_t allocated = bdrv_get_allocated_file_size(s->data_file->bs);
 
-        known = length >= 0 && allocated >= 0 && allocated < length ? 1 : -1;
+        known = length >= 0 && allocated >= 0 &&
+                allocated < length - length / 64 ? 1 : -1;
         qatomic_set(&s->data_file_sparse, known);
     }
     return known > 0;
@@ -85,6 +91,8 @@ int qcow2_block_status(BlockDriverState *bs, bool want_zero, int64_t offset,
                        BlockDriverState **file)
 {
     BDRVQcow2State *s = bs->opaque;
+    bool recurses = want_zero && s->data_file && file_may_have_holes(bs);
+    int64_t step = recurses ? MAX_RECURSE_CLUSTERS * s->cluster_size : bytes;
     Status first = { 0 };
     int64_t done = 0;
 
@@ -92,7 +100,8 @@ int qcow2_block_status(BlockDriverState *bs, bool want_zero, int64_t offset,
         Qcow2Extent e;
         Status st;
         uintptr_t pin;
-        int ret = qcow2_map(bs, offset + done, bytes - done, &e, &pin);
+        int ret = qcow2_map(bs, offset + done, MIN(bytes - done, step), &e,
+                            &pin);
 
         if (ret < 0) {
             if (done) {
@@ -108,6 +117,9 @@ int qcow2_block_status(BlockDriverState *bs, bool want_zero, int64_t offset,
             break;
         }
         done += e.bytes;
+        if (first.flags & BDRV_BLOCK_RECURSE) {
+            break;
+        }
     }
     *pnum = done;
     if (first.flags & BDRV_BLOCK_OFFSET_VALID) {
