@@ -42,10 +42,20 @@ typedef struct FileCreateOptions {
     int prealloc;
 } FileCreateOptions;
 
-/* Zeroes from @start to @end, stable when it returns.  0 or -errno. */
-static int write_zeroes_stable(int fd, int64_t start, int64_t end,
-                               Error **errp)
+/* Of a file that is being made, @s is NULL: nobody has data in it yet. */
+static int sync_fd(FileState *s, int fd)
 {
+    if (s) {
+        return file_sync(s);
+    }
+    return RETRY_ON_EINTR(file_posix_ops->fdatasync(fd)) < 0 ? -errno : 0;
+}
+
+/* Zeroes from @start to @end, stable when it returns.  0 or -errno. */
+static int write_zeroes_stable(FileState *s, int fd, int64_t start,
+                               int64_t end, Error **errp)
+{
+    int ret;
     size_t chunk = 64 * KiB;
     g_autofree char *zeroes = g_malloc0(chunk);
 
@@ -65,15 +75,16 @@ static int write_zeroes_stable(int fd, int64_t start, int64_t end,
         }
         start += n;
     }
-    if (RETRY_ON_EINTR(file_posix_ops->fdatasync(fd)) < 0) {
-        error_setg_errno(errp, errno, "Could not flush file to disk");
-        return -errno;
+    ret = sync_fd(s, fd);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Could not flush file to disk");
     }
-    return 0;
+    return ret;
 }
 
 /* O_DIRECT would ask for alignment that the old length may not have. */
-static int preallocate_full(int fd, int64_t from, int64_t to, Error **errp)
+static int preallocate_full(FileState *s, int fd, int64_t from, int64_t to,
+                            Error **errp)
 {
     int flags = fcntl(fd, F_GETFL);
     bool direct = flags >= 0 && (flags & O_DIRECT);
@@ -87,7 +98,7 @@ static int preallocate_full(int fd, int64_t from, int64_t to, Error **errp)
         error_setg_errno(errp, errno, "Could not turn off O_DIRECT");
         return -errno;
     }
-    ret = write_zeroes_stable(fd, from, to, errp);
+    ret = write_zeroes_stable(s, fd, from, to, errp);
     if (direct && fcntl(fd, F_SETFL, flags) < 0 && ret == 0) {
         error_setg_errno(errp, errno, "Could not turn on O_DIRECT");
         ret = -errno;
@@ -115,7 +126,7 @@ static int preallocate_falloc(int fd, int64_t from, int64_t to, Error **errp)
     return -err;
 }
 
-static int set_length(int fd, int64_t old, int64_t length,
+static int set_length(FileState *s, int fd, int64_t old, int64_t length,
                       PreallocMode prealloc, Error **errp)
 {
     if (prealloc != PREALLOC_MODE_OFF && prealloc != PREALLOC_MODE_FALLOC &&
@@ -130,7 +141,7 @@ static int set_length(int fd, int64_t old, int64_t length,
     }
     if (prealloc != PREALLOC_MODE_OFF && length > old) {
         return prealloc == PREALLOC_MODE_FULL ?
-               preallocate_full(fd, old, length, errp) :
+               preallocate_full(s, fd, old, length, errp) :
                preallocate_falloc(fd, old, length, errp);
     }
     if (RETRY_ON_EINTR(file_posix_ops->ftruncate(fd, length)) < 0) {
@@ -141,8 +152,8 @@ static int set_length(int fd, int64_t old, int64_t length,
 }
 
 /* The same; on failure the file has its old length again. */
-static bool resize_regular(int fd, int64_t length, PreallocMode prealloc,
-                           Error **errp)
+static bool resize_regular(FileState *s, int fd, int64_t length,
+                           PreallocMode prealloc, Error **errp)
 {
     int64_t old = file_raw_length(fd);
 
@@ -150,7 +161,7 @@ static bool resize_regular(int fd, int64_t length, PreallocMode prealloc,
         error_setg_errno(errp, -old, "Could not stat file");
         return false;
     }
-    if (set_length(fd, old, length, prealloc, errp) == 0) {
+    if (set_length(s, fd, old, length, prealloc, errp) == 0) {
         return true;
     }
     if (file_raw_length(fd) != old &&
@@ -194,7 +205,7 @@ bool file_truncate(BlockDriverState *bs, int64_t offset, bool exact,
     if (s->h.is_device) {
         return truncate_device(s->h.fd, offset, exact, prealloc, errp);
     }
-    return resize_regular(s->h.fd, offset, prealloc, errp);
+    return resize_regular(s, s->h.fd, offset, prealloc, errp);
 }
 
 /* As QEMU says it; opt_take_enum() has other words. */
@@ -311,7 +322,7 @@ static bool create_in_fd(int fd, const char *filename,
         set_nocow(fd);
     }
     set_extent_size_hint(fd, o);
-    return resize_regular(fd, o->size, o->prealloc, errp) &&
+    return resize_regular(NULL, fd, o->size, o->prealloc, errp) &&
            allocate_first_block(fd, o->size, errp);
 }
 
@@ -369,7 +380,8 @@ bool host_device_create(BlockGraph *graph, const char *filename,
     ok = file_locks_take(fd, filename, BLK_PERM_WRITE | BLK_PERM_RESIZE,
                          BLK_PERM_ALL & ~BLK_PERM_RESIZE, errp) &&
          truncate_device(fd, o.size, false, o.prealloc, errp) &&
-         write_zeroes_stable(fd, 0, MIN(o.size, BDRV_SECTOR_SIZE), errp) == 0;
+         write_zeroes_stable(NULL, fd, 0, MIN(o.size, BDRV_SECTOR_SIZE),
+                             errp) == 0;
     file_locks_drop(fd);
     close(fd);
     return ok;

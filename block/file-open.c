@@ -308,9 +308,11 @@ static bool open_common(BlockDriverState *bs, json_t *options, int flags,
     s->max_batch = o.max_batch;
     s->has_io = !(flags & BDRV_O_NO_IO);
     s->shared = BLK_PERM_ALL;
+    file_sync_init(s);
     if (open_handle(bs, o.locking, flags, device, errp)) {
         return true;
     }
+    file_sync_destroy(s);
     g_free(g_steal_pointer(&s->filename));
     return false;
 }
@@ -343,6 +345,7 @@ void file_close(BlockDriverState *bs)
     if (ret < 0) {
         error_report("Closing '%s': %s", s->filename, g_strerror(-ret));
     }
+    file_sync_destroy(s);
     g_free(g_steal_pointer(&s->filename));
 }
 
@@ -445,7 +448,6 @@ void file_reopen_commit(BlockDriverState *bs, void *state)
     s->h = *s->reopen;
     g_free(g_steal_pointer(&s->reopen));
     qatomic_set(&s->missing, 0);
-    qatomic_set(&s->sync_error, 0);
     ret = close_handle(&old);
     relock(s);
     if (ret < 0) {

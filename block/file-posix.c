@@ -13,10 +13,6 @@
  * say "it would block" (RWF_NOWAIT); all of it on tmpfs, which waits for no
  * device.  What remains goes to the engine of the file, or to a worker.
  *
- * An fsync that failed may have dropped dirty data, and the kernel says so
- * once.  So the error is kept, and every later flush and FUA write of this
- * open file fails with it.
- *
  * What a file cannot do (FILE_NO_…) is found out by trying and remembered in
  * one atomic word; a lost race costs one more try.
  *
@@ -257,31 +253,6 @@ static int file_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes,
 }
 
 /* ---- Stable storage ---- */
-
-int file_latch_sync_error(FileState *s, int ret)
-{
-    qatomic_cmpxchg(&s->sync_error, 0, ret);
-    return ret;
-}
-
-static int file_sync(FileState *s)
-{
-    int ret = file_sync_error(s);
-
-    if (ret < 0 || file_lacks(s, FILE_NO_FSYNC)) {
-        return ret;
-    }
-    if (RETRY_ON_EINTR(file_posix_ops->fdatasync(s->h.fd)) == 0) {
-        /* Another thread may have been told of the failure in the meantime. */
-        return file_sync_error(s);
-    }
-    if (errno == EINVAL && s->h.is_device && !s->h.is_blkdev) {
-        /* A character device that keeps nothing has nothing to sync. */
-        file_set_lacks(s, FILE_NO_FSYNC);
-        return 0;
-    }
-    return file_latch_sync_error(s, -errno);
-}
 
 static int file_flush(BlockDriverState *bs)
 {

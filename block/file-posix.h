@@ -6,6 +6,7 @@
  *   file-probe.c   size, alignment and limits, asked of the kernel
  *   file-locks.c   locks against other processes
  *   file-create.c  create, truncate, preallocation
+ *   file-sync.c    stable storage, and what failed of it
  *   linux-aio.c, io_uring.c   the submission engines
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
@@ -15,8 +16,10 @@
 
 #include <sys/stat.h>
 #include "block/block-driver.h"
+#include "block/lock-order.h"
 #include "qemu/atomic.h"
 #include "qemu/iov.h"
+#include "qemu/list.h"
 
 struct io_context;
 struct iocb;
@@ -115,7 +118,16 @@ typedef struct FileState {
     /* Any thread, atomically. */
     unsigned missing;           /* FILE_NO_… */
     int sync_error;             /* of an fsync that failed: kept */
+
+    LeafLock sync_lock;
+    QemuCond sync_cond;         /* a waiting thread need not wait any more */
+    List sync_running GUARDED_BY(leaf_class);       /* FileSync.node */
+    List sync_waiting GUARDED_BY(leaf_class);
+    uint64_t sync_seq GUARDED_BY(leaf_class);       /* of the last one */
 } FileState;
+
+/* A sync that is under way, or has ended and waits for others. */
+typedef struct FileSync FileSync;
 
 /* ---- file-posix.c ---- */
 
@@ -124,9 +136,6 @@ static inline int file_sync_error(FileState *s)
 {
     return qatomic_read(&s->sync_error);
 }
-
-/* An fsync failed with @ret: what was dirty may be lost.  Returns @ret. */
-int file_latch_sync_error(FileState *s, int ret);
 
 static inline bool file_lacks(FileState *s, unsigned what)
 {
@@ -149,6 +158,30 @@ int file_request_iov(const BdrvTrackedRequest *req, const struct iovec **iov,
 /* Can these buffers go to the device as they are? */
 bool file_iov_is_aligned(const FileHandle *h, const struct iovec *iov,
                          int niov);
+
+/* ---- file-sync.c ---- */
+
+/* Control thread; nothing is under way. */
+void file_sync_init(FileState *s);
+void file_sync_destroy(FileState *s);
+
+/* An fsync failed with @ret: what was dirty may be lost.  Returns @ret.  Any
+ * thread. */
+int file_latch_sync_error(FileState *s, int ret);
+
+/* Sync, or say what has failed before: 0 or -errno.  Any thread; blocks. */
+int file_sync(FileState *s);
+
+/*
+ * A sync for @req is about to be given to the system.  @req's home thread, as
+ * the other two.  One of them has to follow, and takes the FileSync.
+ */
+FileSync *file_sync_begin(FileState *s, BdrvTrackedRequest *req);
+/* It is over, with 0 or -errno: complete the request, now or, by some thread,
+ * when those that ran beside it are over, too. */
+void file_sync_complete(FileSync *op, int ret);
+/* The system has not done it; the request is the caller's again. */
+void file_sync_forget(FileSync *op);
 
 /* ---- file-open.c ---- */
 

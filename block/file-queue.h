@@ -14,7 +14,9 @@
 typedef struct FileQueueEntry {
     BdrvTrackedRequest *next;
     FileState *s;               /* the file it is for */
+    FileSync *sync;             /* of a flush */
     bool queued;                /* here, not in the kernel */
+    bool is_quiet;              /* linux-aio: will not raise the notifier */
 } FileQueueEntry;
 
 typedef struct FileQueue {

@@ -96,6 +96,9 @@ bool uring_available(void)
 
 static void uring_to_worker(Uring *u, BdrvTrackedRequest *req)
 {
+    if (req->type == BDRV_REQ_FLUSH) {
+        file_sync_forget(file_queue_entry(req)->sync);
+    }
     u->stats.retried++;
     bdrv_request_to_worker(req);
 }
@@ -108,18 +111,14 @@ static bool is_for_worker(int res)
 
 static void uring_complete(Uring *u, BdrvTrackedRequest *req, int res)
 {
-    FileState *s = file_queue_entry(req)->s;
     bool is_rw = req->type == BDRV_REQ_READ || req->type == BDRV_REQ_WRITE;
     bool is_fua = req->type == BDRV_REQ_WRITE && (req->flags & BDRV_REQ_FUA);
 
-    if (res == -ECANCELED) {
-        bdrv_request_complete(req, res);
-    } else if (is_for_worker(res) || (is_rw && res >= 0 && res != req->bytes) ||
-               (is_fua && res < 0)) {
+    if (is_for_worker(res) || (is_rw && res >= 0 && res != req->bytes) ||
+               (is_fua && res < 0 && res != -ECANCELED)) {
         uring_to_worker(u, req);
     } else if (req->type == BDRV_REQ_FLUSH) {
-        bdrv_request_complete(req, res < 0 ? file_latch_sync_error(s, res)
-                                           : file_sync_error(s));
+        file_sync_complete(file_queue_entry(req)->sync, MIN(res, 0));
     } else {
         bdrv_request_complete(req, MIN(res, 0));
     }
@@ -329,7 +328,11 @@ static bool uring_prepare(FileState *s, BdrvTrackedRequest *req)
                (!s->h.direct ||
                file_iov_is_aligned(&s->h, ur->iov, ur->niov));
     case BDRV_REQ_FLUSH:
-        return !file_sync_error(s) && !file_lacks(s, FILE_NO_FSYNC);
+        if (file_sync_error(s) || file_lacks(s, FILE_NO_FSYNC)) {
+            return false;
+        }
+        file_queue_entry(req)->sync = file_sync_begin(s, req);
+        return true;
     case BDRV_REQ_WRITE_ZEROES:
         return !s->h.is_device && !(req->flags & BDRV_REQ_MAY_UNMAP) &&
                !file_lacks(s, FILE_NO_ZERO_RANGE);
@@ -467,6 +470,9 @@ bool uring_cancel(BdrvTrackedRequest *req)
         return false;
     }
     if (file_queue_remove(&u->queue, req)) {
+        if (req->type == BDRV_REQ_FLUSH) {
+            file_sync_forget(file_queue_entry(req)->sync);
+        }
         return true;
     }
     /* Its own completion counts against the capacity like any other. */

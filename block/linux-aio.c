@@ -51,7 +51,6 @@ typedef struct LaioRing {
 typedef struct LaioRequest {
     FileQueueEntry entry;
     struct iocb iocb;
-    bool is_quiet;              /* it will not raise the notifier */
 } LaioRequest;
 _Static_assert(sizeof(LaioRequest) <= BDRV_REQ_ENGINE_WORDS * 8,
                "fits into the request");
@@ -79,6 +78,9 @@ static LaioRequest *laio_request(BdrvTrackedRequest *req)
 
 static void laio_to_worker(LinuxAio *l, BdrvTrackedRequest *req)
 {
+    if (req->type == BDRV_REQ_FLUSH) {
+        file_sync_forget(file_queue_entry(req)->sync);
+    }
     l->stats.retried++;
     bdrv_request_to_worker(req);
 }
@@ -99,19 +101,23 @@ static void laio_note_unsupported(BdrvTrackedRequest *req, int err)
     }
 }
 
+static void laio_complete_flush(LinuxAio *l, BdrvTrackedRequest *req,
+                                int64_t res)
+{
+    if (res == -EINVAL || res == -EOPNOTSUPP) {
+        laio_note_unsupported(req, -res);
+        laio_to_worker(l, req);
+    } else if (res == -EINTR || res == -EAGAIN) {
+        laio_to_worker(l, req);         /* it was not even tried */
+    } else {
+        file_sync_complete(file_queue_entry(req)->sync, MIN(res, 0));
+    }
+}
+
 static void laio_complete(LinuxAio *l, BdrvTrackedRequest *req, int64_t res)
 {
-    FileState *s = file_queue_entry(req)->s;
-
     if (req->type == BDRV_REQ_FLUSH) {
-        if (res >= 0) {
-            bdrv_request_complete(req, file_sync_error(s));
-        } else if (res == -EINVAL || res == -EOPNOTSUPP) {
-            laio_note_unsupported(req, -res);
-            laio_to_worker(l, req);
-        } else {
-            bdrv_request_complete(req, file_latch_sync_error(s, res));
-        }
+        laio_complete_flush(l, req, res);
         return;
     }
     if (res == req->bytes) {
@@ -169,7 +175,7 @@ static void laio_reap(LinuxAio *l)
     while (l->in_flight && (n = laio_take_events(l, events)) > 0) {
         l->in_flight -= n;
         for (int i = 0; i < n; i++) {
-            l->quiet_in_flight -= laio_request(events[i].data)->is_quiet;
+            l->quiet_in_flight -= laio_request(events[i].data)->entry.is_quiet;
             laio_complete(l, events[i].data, (int64_t)events[i].res);
         }
     }
@@ -234,7 +240,7 @@ static void laio_submit_batch(LinuxAio *l)
         /* What is in the kernel may be complete, but we have not looked. */
         for (int i = 0; i < ret; i++) {
             l->quiet_in_flight +=
-                laio_request(file_queue_pop(&l->queue))->is_quiet;
+                file_queue_entry(file_queue_pop(&l->queue))->is_quiet;
         }
         l->in_flight += ret;
         l->stats.max_in_flight = MAX(l->stats.max_in_flight, l->in_flight);
@@ -285,6 +291,7 @@ static bool laio_prepare(FileState *s, BdrvTrackedRequest *req)
             return false;
         }
         io_prep_fdsync(&laio_request(req)->iocb, s->h.fd);
+        file_queue_entry(req)->sync = file_sync_begin(s, req);
         return true;
     }
     if (req->type != BDRV_REQ_READ && req->type != BDRV_REQ_WRITE) {
@@ -389,7 +396,7 @@ bool laio_available(void)
 
 static void laio_set_notification(LinuxAio *l, LaioRequest *lr, bool is_quiet)
 {
-    lr->is_quiet = is_quiet;
+    lr->entry.is_quiet = is_quiet;
     if (!is_quiet) {
         io_set_eventfd(&lr->iocb, event_notifier_get_fd(&l->notifier));
     }
@@ -424,7 +431,13 @@ bool laio_cancel(BdrvTrackedRequest *req)
 {
     LinuxAio *l = aio_context_get_slot(req->ctx, AIO_SLOT_LINUX_AIO);
 
-    return l && file_queue_remove(&l->queue, req);
+    if (!l || !file_queue_remove(&l->queue, req)) {
+        return false;
+    }
+    if (req->type == BDRV_REQ_FLUSH) {
+        file_sync_forget(file_queue_entry(req)->sync);
+    }
+    return true;
 }
 
 void laio_get_stats(AioContext *ctx, FileEngineStats *stats)

@@ -324,6 +324,93 @@ static void test_sync_error_sticks(gconstpointer data)
     engine_leave(ctx);
 }
 
+/* ---- Syncs side by side ---- */
+
+static QemuEvent sync_entered, sync_released;
+
+static int held_fdatasync(int fd)
+{
+    qemu_event_set(&sync_entered);
+    qemu_event_wait(&sync_released);
+    errno = EIO;
+    return -1;
+}
+
+static void *flush_thread(void *opaque)
+{
+    BlockDriverState *bs = opaque;
+
+    g_assert_cmpint(bs->drv->flush(bs), ==, -EIO);
+    return NULL;
+}
+
+static bool has_waiting_sync(FileState *s)
+{
+    bool yes;
+
+    leaf_lock(&s->sync_lock);
+    yes = !list_is_empty(&s->sync_waiting);
+    leaf_unlock(&s->sync_lock);
+    return yes;
+}
+
+/* The kernel told the thread, which has not told us yet, that data is lost. */
+static void test_sync_beside_failure(gconstpointer data)
+{
+    BlockDriverState *bs = engine_open(data, "sync-beside", 64 * BLOCK);
+    FilePosixOps ops = file_posix_system_ops;
+    QemuThread thread;
+    AioContext *ctx;
+    FakeRequest fr;
+
+    if (!bs) {
+        return;
+    }
+    ops.fdatasync = held_fdatasync;
+    file_posix_ops = &ops;
+    qemu_event_init(&sync_entered, false);
+    qemu_event_init(&sync_released, false);
+    ctx = engine_enter();
+    g_assert_cmpint(qemu_thread_create(&thread, "flush", flush_thread, bs), ==,
+                    0);
+    qemu_event_wait(&sync_entered);
+    fake_submit(bs, ctx, &fr, BDRV_REQ_FLUSH, 0, 0, NULL, 0);
+    while (!fr.done && !has_waiting_sync(fake_state(bs))) {
+        aio_poll(ctx, true);
+    }
+    qemu_event_set(&sync_released);
+    g_assert_cmpint(fake_wait(&fr), ==, -EIO);
+    g_assert_false(fr.was_worker);
+    qemu_thread_join(&thread);
+    file_posix_ops = &file_posix_system_ops;
+    qemu_event_destroy(&sync_entered);
+    qemu_event_destroy(&sync_released);
+    fake_close(bs);
+    engine_leave(ctx);
+}
+
+/* A thread cannot wait for what only its own loop can end. */
+static void test_sync_beside_own(gconstpointer data)
+{
+    BlockDriverState *bs = engine_open(data, "sync-own", 64 * BLOCK);
+    AioContext *ctx;
+    FakeRequest fr;
+
+    if (!bs) {
+        return;
+    }
+    ctx = engine_enter();
+    fake_submit(bs, ctx, &fr, BDRV_REQ_FLUSH, 0, 0, NULL, 0);
+    g_assert_cmpint(bs->drv->flush(bs), ==, 0);
+    g_assert_cmpint(fake_wait(&fr), ==, 0);
+    fake_submit(bs, ctx, &fr, BDRV_REQ_FLUSH, 0, 0, NULL, 0);
+    bs->drv->cancel(bs, &fr.req);
+    g_assert_cmpint(fake_wait(&fr), ==, -ECANCELED);
+    g_assert_cmpint(bs->drv->flush(bs), ==, 0);
+    fake_close(bs);
+    engine_leave(ctx);
+}
+
 /* What waits in the batch is cancelled; what runs completes, some way. */
 static void test_cancel(gconstpointer data)
 {
@@ -515,6 +602,8 @@ void engine_add_tests(const EngineTest *t)
         { "worker/short-read", test_end_of_file },
         { "error/of-one-request-only", test_error_is_of_one },
         { "flush/failed-sync-sticks", test_sync_error_sticks },
+        { "flush/beside-one-that-fails", test_sync_beside_failure },
+        { "flush/beside-the-thread's-own", test_sync_beside_own },
         { "cancel/what-waits", test_cancel },
         { "contexts/several-at-once", test_several_contexts },
         { "poll/finds-completions", test_polling },

@@ -285,9 +285,11 @@ static void test_failed_sync_sticks(void)
     g_assert_cmpint(fake_pwrite(bs, 0, buf, 512, 0), ==, 0);
     g_assert_cmpint(fake_pread(bs, 0, buf, 512), ==, 0);
 
+    /* What was lost stays lost, however often it is opened again. */
+    g_assert_true(fake_reopen(bs, 0, &error_abort));
     g_assert_true(fake_reopen(bs, BDRV_O_RDWR, &error_abort));
-    g_assert_cmpint(bs->drv->flush(bs), ==, 0);
-    g_assert_cmpint(fake_pwrite(bs, 0, buf, 512, BDRV_REQ_FUA), ==, 0);
+    g_assert_cmpint(bs->drv->flush(bs), ==, -EIO);
+    g_assert_cmpint(fake_pwrite(bs, 0, buf, 512, BDRV_REQ_FUA), ==, -EIO);
     fake_close(bs);
 }
 
@@ -319,6 +321,79 @@ static void test_sync_overtaken_by_failure(void)
     g_assert_cmpint(bs->drv->flush(bs), ==, -EIO);
     file_posix_ops = &file_posix_system_ops;
     g_assert_null(overtaken);
+    fake_close(bs);
+}
+
+/* ---- Two threads sync ---- */
+
+static QemuEvent first_entered, first_released;
+static int sync_calls;          /* atomic */
+
+/* The first call is told of a failure, but has yet to return. */
+static int slow_failure_fdatasync(int fd)
+{
+    if (qatomic_fetch_inc(&sync_calls) > 0) {
+        return 0;
+    }
+    qemu_event_set(&first_entered);
+    qemu_event_wait(&first_released);
+    errno = EIO;
+    return -1;
+}
+
+typedef struct FlushThread {
+    BlockDriverState *bs;
+    QemuThread thread;
+    int ret;
+    bool done;                  /* atomic */
+} FlushThread;
+
+static void *flush_thread(void *opaque)
+{
+    FlushThread *t = opaque;
+
+    t->ret = t->bs->drv->flush(t->bs);
+    qatomic_store_release(&t->done, true);
+    return NULL;
+}
+
+static void flush_in_thread(FlushThread *t, BlockDriverState *bs)
+{
+    *t = (FlushThread){ .bs = bs };
+    g_assert_cmpint(qemu_thread_create(&t->thread, "flush", flush_thread, t),
+                    ==, 0);
+}
+
+static void test_sync_beside_failure(void)
+{
+    FilePosixOps ops = file_posix_system_ops;
+    BlockDriverState *bs = open_rw(fake_dir_on_disk(), "beside", 4096);
+    FileState *s = fake_state(bs);
+    FlushThread first, second;
+    bool waits = false;
+
+    ops.fdatasync = slow_failure_fdatasync;
+    file_posix_ops = &ops;
+    qemu_event_init(&first_entered, false);
+    qemu_event_init(&first_released, false);
+    flush_in_thread(&first, bs);
+    qemu_event_wait(&first_entered);
+    flush_in_thread(&second, bs);
+    while (!waits && !qatomic_load_acquire(&second.done)) {
+        leaf_lock(&s->sync_lock);
+        waits = !list_is_empty(&s->sync_waiting);
+        leaf_unlock(&s->sync_lock);
+        g_usleep(100);
+    }
+    g_assert_true(waits);
+    qemu_event_set(&first_released);
+    qemu_thread_join(&first.thread);
+    qemu_thread_join(&second.thread);
+    g_assert_cmpint(first.ret, ==, -EIO);
+    g_assert_cmpint(second.ret, ==, -EIO);
+    file_posix_ops = &file_posix_system_ops;
+    qemu_event_destroy(&first_entered);
+    qemu_event_destroy(&first_released);
     fake_close(bs);
 }
 
@@ -855,6 +930,8 @@ static void test_failed_preallocation_restores(void)
     g_assert_cmpstr(error_get_pretty(e3), ==,
                     "Could not flush file to disk: Input/output error");
     g_assert_cmpint(bs->drv->getlength(bs), ==, 4096);
+    /* Who knows whose data that sync lost. */
+    g_assert_cmpint(bs->drv->flush(bs), ==, -EIO);
     fake_close(bs);
 }
 
@@ -911,6 +988,8 @@ int main(int argc, char **argv)
     g_test_add_func("/file/flush/failed-sync-sticks", test_failed_sync_sticks);
     g_test_add_func("/file/flush/overtaken-by-a-failure",
                     test_sync_overtaken_by_failure);
+    g_test_add_func("/file/flush/beside-one-that-fails",
+                    test_sync_beside_failure);
     g_test_add_func("/file/flush/failed-fua-sticks-only-if-the-sync-failed",
                     test_failed_fua_sticks);
     g_test_add_func("/file/flush/failed-fua-on-o-direct", test_direct_fua);

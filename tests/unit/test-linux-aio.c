@@ -4,6 +4,7 @@
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
 #include "qemu/osdep.h"
+#include <libaio.h>
 #include "engine-tests.h"
 
 static const EngineTest laio_test = {
@@ -99,6 +100,48 @@ static void test_refused(void)
     g_assert_cmpint(retried, ==, retried < 0 ? retried : 3);
 }
 
+/* The start of the ring that the kernel shares with us. */
+typedef struct AioRing {
+    unsigned id, nr, head, tail, magic, compat, incompat, header_length;
+    struct io_event events[];
+} AioRing;
+
+/* Accepts, and says by the ring that a signal came in between. */
+static int interrupted_io_submit(struct io_context *io, long n,
+                                 struct iocb **iocbs)
+{
+    AioRing *ring = (AioRing *)io;
+
+    g_assert_cmpint(n, ==, 1);
+    ring->events[ring->tail] = (struct io_event){
+        .data = iocbs[0]->data, .obj = iocbs[0], .res = -EINTR,
+    };
+    qatomic_store_release(&ring->tail, ring->tail + 1);
+    return 1;
+}
+
+static void test_interrupted_flush(void)
+{
+    BlockDriverState *bs = engine_open(&laio_test, "eintr", 64 * BLOCK);
+    FilePosixOps ops = file_posix_system_ops;
+    AioContext *ctx;
+    FakeRequest fr;
+
+    if (!bs) {
+        return;
+    }
+    ops.io_submit = interrupted_io_submit;
+    file_posix_ops = &ops;
+    ctx = engine_enter();
+    g_assert_cmpint(fake_run(bs, ctx, &fr, BDRV_REQ_FLUSH, 0, 0, NULL, 0), ==,
+                    0);
+    g_assert_true(fr.was_worker);
+    g_assert_cmpint(bs->drv->flush(bs), ==, 0);
+    file_posix_ops = &file_posix_system_ops;
+    fake_close(bs);
+    engine_leave(ctx);
+}
+
 int main(int argc, char **argv)
 {
     fake_init(&argc, &argv);
@@ -106,5 +149,7 @@ int main(int argc, char **argv)
     g_test_add_func("/native/io_submit/takes-only-some", test_short_submit);
     g_test_add_func("/native/io_submit/has-no-room", test_no_room);
     g_test_add_func("/native/io_submit/refuses-one", test_refused);
+    g_test_add_func("/native/flush/interrupted-is-no-failure",
+                    test_interrupted_flush);
     return fake_finish();
 }
