@@ -23,6 +23,8 @@ typedef struct EventNotifier {
 #else
     int rfd;
     int wfd;
+    bool foreign;               /* a peer has it, too */
+    struct EventBell *bell;     /* how to raise one of a peer; NULL: not yet */
 #endif
 } EventNotifier;
 
@@ -52,6 +54,10 @@ bool event_notifier_is_valid(const EventNotifier *e);
  * Take over @fd, an eventfd (or a pipe's end) that a peer sent; cleanup closes
  * it.  Returns 0; or -EINVAL for anything else, on which the loop could hang
  * or die: @e is invalid then and @fd remains the caller's.
+ *
+ * The peer shares the flags of the file and may clear O_NONBLOCK at any time.
+ * Raising and lowering do not block for all that, but such a notifier is to be
+ * raised by one thread at a time, and not in signal handlers.
  */
 int event_notifier_init_fd(EventNotifier *e, int fd)
     __attribute__((warn_unused_result));

@@ -186,6 +186,59 @@ static void test_clear_ends(void)
     alarm(0);
 }
 
+/* What a peer holds of our notifier, made such that a plain call blocks. */
+static void test_peer_cannot_block(void)
+{
+    uint64_t full = UINT64_MAX - 1;
+    EventNotifier e;
+    int fd = eventfd(0, EFD_CLOEXEC);
+    int peer = dup(fd);
+
+    alarm(10);
+    g_assert_cmpint(event_notifier_init_fd(&e, fd), ==, 0);
+    g_assert_cmpint(fcntl(peer, F_SETFL, 0), ==, 0);
+    g_assert_false(event_notifier_test_and_clear(&e));
+    for (int i = 0; i < 3; i++) {
+        g_assert_cmpint(event_notifier_set(&e), ==, 0);
+    }
+    g_assert_true(event_notifier_test_and_clear(&e));
+    g_assert_cmpint(write(peer, &full, sizeof(full)), ==, sizeof(full));
+    for (int i = 0; i < 3; i++) {
+        g_assert_cmpint(event_notifier_set(&e), ==, 0);
+    }
+    g_assert_true(event_notifier_test_and_clear(&e));
+    g_assert_false(event_notifier_test_and_clear(&e));
+    event_notifier_cleanup(&e);
+    close(peer);
+    alarm(0);
+}
+
+static void test_peer_cannot_block_pipe(void)
+{
+    EventNotifier r, w;
+    int fds[2], flags[2];
+
+    alarm(10);
+    g_assert_cmpint(pipe(fds), ==, 0);
+    flags[0] = dup(fds[0]);
+    flags[1] = dup(fds[1]);
+    g_assert_cmpint(event_notifier_init_fd(&r, fds[0]), ==, 0);
+    g_assert_cmpint(event_notifier_init_fd(&w, fds[1]), ==, 0);
+    for (int i = 0; i < 2; i++) {
+        g_assert_cmpint(fcntl(flags[i], F_SETFL, 0), ==, 0);
+    }
+    g_assert_false(event_notifier_test_and_clear(&r));
+    for (int i = 0; i < MANY; i++) {
+        g_assert_cmpint(event_notifier_set(&w), ==, 0);
+    }
+    g_assert_true(event_notifier_test_and_clear(&r));
+    event_notifier_cleanup(&r);
+    event_notifier_cleanup(&w);
+    close(flags[0]);
+    close(flags[1]);
+    alarm(0);
+}
+
 static void test_starts_raised(void)
 {
     EventNotifier e;
@@ -254,6 +307,10 @@ int main(int argc, char **argv)
     g_test_add_func("/event-notifier/peer/refuses-other-files",
                     test_refuses_other_files);
     g_test_add_func("/event-notifier/peer/clear-ends", test_clear_ends);
+    g_test_add_func("/event-notifier/peer/cannot-block-eventfd",
+                    test_peer_cannot_block);
+    g_test_add_func("/event-notifier/peer/cannot-block-pipe",
+                    test_peer_cannot_block_pipe);
     g_test_add_func("/event-notifier/init/no-descriptors-left",
                     test_no_descriptors_left);
     return g_test_run();

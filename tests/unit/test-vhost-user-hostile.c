@@ -7,6 +7,7 @@
 #include "qemu/osdep.h"
 #include "fake-server.h"
 #include <glib/gstdio.h>
+#include <linux/virtio_blk.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 
@@ -242,6 +243,43 @@ static void test_ring_addresses(void)
     }
     g_assert_cmpint(vufe_start_ring(fe, 0), ==, 0);
     vufe_close(fe);
+}
+
+/* A call notifier on which a write would block must not stop the thread: it
+ * serves ring 2 as well. */
+static void test_blocking_call(void)
+{
+    const VufeOptions opts = { .num_queues = FAKE_QUEUES };
+    g_autoptr(VufeFrontend) fe = fake_server_connect(server, &opts);
+    VufeRing *r = &fe->rings[0];
+    uint64_t gpa = vufe_mem_alloc(&fe->mem, 0, 64, 16);
+    struct virtio_blk_outhdr *hdr = vufe_mem_ptr(&fe->mem, gpa, 64);
+    VufeBuf bufs[] = {
+        { gpa, sizeof(*hdr), false }, { gpa + sizeof(*hdr), 20, true },
+        { gpa + sizeof(*hdr) + 20, 1, true },
+    };
+    uint64_t full = UINT64_MAX - 1;
+    char buf[512] = "";
+
+    /* Not before the device has set it up, with O_NONBLOCK. */
+    g_assert_cmpint(vufe_blk_write(fe, 0, 0, buf, sizeof(buf)), ==, 0);
+    g_assert_cmpint(fcntl(r->call_fd, F_SETFL, O_NONBLOCK), ==, 0);
+    if (read(r->call_fd, &full, sizeof(full)) < 0) {
+        g_assert_cmpint(errno, ==, EAGAIN);
+    }
+    full = UINT64_MAX - 1;
+    g_assert_cmpint(write(r->call_fd, &full, sizeof(full)), ==, sizeof(full));
+    g_assert_cmpint(fcntl(r->call_fd, F_SETFL, 0), ==, 0);
+    *hdr = (struct virtio_blk_outhdr){ .type = VIRTIO_BLK_T_GET_ID };
+    g_assert_cmpint(vufe_ring_add(r, bufs, 3, false, fe), >=, 0);
+    vufe_ring_kick(r);
+    while (!vufe_ring_has_used(r)) {
+        g_usleep(100);
+    }
+    g_assert_cmpint(vufe_blk_write(fe, 2, 0, buf, sizeof(buf)), ==, 0);
+    g_assert_cmpint(vufe_blk_write(fe, 2, 0, buf, sizeof(buf)), ==, 0);
+    /* Or else leaving would hang, too. */
+    g_assert_cmpint(read(r->call_fd, &full, sizeof(full)), ==, sizeof(full));
 }
 
 static void test_kick_before_all(void)
@@ -489,6 +527,7 @@ int main(int argc, char **argv)
     TEST("ring/sizes", test_ring_sizes);
     TEST("ring/addresses", test_ring_addresses);
     TEST("ring/kick-before-all", test_kick_before_all);
+    TEST("ring/blocking-call", test_blocking_call);
     TEST("memory/tables", test_memory_tables);
     TEST("memory/truncated", test_truncated_memory);
     TEST("memory/unknown-region", test_remove_unknown_region);
