@@ -167,7 +167,7 @@ typedef struct VhostUserVring {
     bool enabled;
     bool started;                   /* from SET_VRING_KICK to GET_VRING_BASE */
     bool running;                   /* the device runs it */
-    VirtQueueInflight *inflight;    /* while it runs */
+    VirtQueueInflight *inflight;    /* from when it runs until it stops */
     VirtQueue vq;
 } VhostUserVring;
 

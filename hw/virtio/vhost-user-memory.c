@@ -211,6 +211,9 @@ bool vhost_user_set_inflight_fd(VhostUserSession *s, VhostUserMsg *msg,
         return false;
     }
     vhost_user_pause_all(s);
+    for (unsigned i = 0; i < s->dev->num_queues; i++) {
+        s->vrings[i].inflight = NULL;       /* of the old buffer */
+    }
     vhost_user_inflight_free(s->inflight);
     s->inflight = inflight;
     return vhost_user_update_all(s, errp);

@@ -200,15 +200,23 @@ bool vhost_user_set_vring_err(VhostUserSession *s, VhostUserMsg *msg,
 
 /* ---- Stopping for good ---- */
 
-/* Stopped with the front end knowing where: the tracking starts afresh. */
-static void vhost_user_vring_stop(VhostUserVring *v)
+/*
+ * Stopped with the front end knowing where, the tracking starts afresh: whoever
+ * starts the ring next says from where, and the buffer, which knows better
+ * after a crash, must not contradict.  That is so whether the ring ran until
+ * now or was paused before (SET_VRING_ENABLE, a missing address).
+ *
+ * What the driver got wrong remains unanswered, and stays in the buffer; only a
+ * reset forgets it.  If the ring never ran here, what is in flight there is
+ * another process's, and still to be done.
+ */
+static void vhost_user_vring_stop(VhostUserVring *v, bool reset)
 {
-    bool was_running = v->running;
-
     vhost_user_vring_pause(v);
-    if (was_running && v->inflight && virtqueue_is_idle(&v->vq)) {
+    if (v->inflight && (reset || virtqueue_is_idle(&v->vq))) {
         vq_inflight_mark_clean(v->inflight);
     }
+    v->inflight = NULL;
     v->started = false;
     vhost_user_notifier_free(&v->vq.kick);
 }
@@ -217,7 +225,7 @@ void vhost_user_vring_reset(VhostUserVring *v)
 {
     /* The position stays: QEMU before 8.1 resets the device first, and then
      * asks for it.  Whoever starts a ring sets it anew. */
-    vhost_user_vring_stop(v);
+    vhost_user_vring_stop(v, true);
     v->num = 0;
     v->has_addr = false;
     v->enabled = false;
@@ -312,7 +320,7 @@ bool vhost_user_get_vring_base(VhostUserSession *s, VhostUserMsg *msg,
     if (!v) {
         return false;
     }
-    vhost_user_vring_stop(v);
+    vhost_user_vring_stop(v, false);
     state->num = v->base;
     msg->size = sizeof(*state);
     return true;

@@ -5,6 +5,7 @@
  */
 #include "qemu/osdep.h"
 #include "fake-server.h"
+#include <poll.h>
 #include <linux/virtio_blk.h>
 #include <linux/virtio_config.h>
 #include <sys/mman.h>
@@ -357,6 +358,59 @@ static void test_reconnect(void)
     fake_server_free(s);
 }
 
+static void start_from_zero(VufeFrontend *fe)
+{
+    vufe_ring_reset(&fe->rings[0]);
+    fe->base[0] = fe->opts.packed ? 0x80008000 : 0;
+    g_assert_cmpint(vufe_start_ring(fe, 0), ==, 0);
+    check_io(fe, 0, 7);
+}
+
+/* Once a front end knows where a ring stopped, it alone says where to go on,
+ * even if the ring did not run when it was stopped. */
+static void test_disabled_then_stopped(void)
+{
+    FakeServer *s = fake_server_new(true, 512);
+
+    for (int packed = 0; packed < 2; packed++) {
+        VufeOptions opts = { .packed = packed, .inflight = true };
+        VufeFrontend *fe = fake_server_connect(s, &opts);
+
+        check_io(fe, 0, 1);
+        g_assert_cmpint(vufe_call_state(&fe->conn, VUFE_SET_VRING_ENABLE, 0,
+                                        0), ==, 0);
+        g_assert_cmpint(vufe_stop_ring(fe, 0), ==, 0);
+        start_from_zero(fe);
+        vufe_close(fe);
+    }
+    fake_server_free(s);
+}
+
+/* A request that was never answered, as nobody could, ends with a reset. */
+static void test_reset_forgets_inflight(void)
+{
+    FakeServer *s = fake_server_new(true, 512);
+
+    for (int packed = 0; packed < 2; packed++) {
+        VufeOptions opts = { .packed = packed, .inflight = true };
+        VufeFrontend *fe = fake_server_connect(s, &opts);
+        struct pollfd pfd = { .fd = fe->rings[0].err_fd, .events = POLLIN };
+        VufeBuf bad = { 0xdead0000, 16, false };
+
+        check_io(fe, 0, 1);
+        g_assert_cmpint(vufe_ring_add(&fe->rings[0], &bad, 1, false, fe), >=,
+                        0);
+        vufe_ring_kick(&fe->rings[0]);
+        g_assert_cmpint(poll(&pfd, 1, WAIT_MS), ==, 1);
+        g_assert_cmpint(vufe_reset_device(fe), ==, 0);
+        g_assert_cmpint(vufe_call_u64(&fe->conn, VUFE_SET_FEATURES,
+                                      fe->features), ==, 0);
+        start_from_zero(fe);
+        vufe_close(fe);
+    }
+    fake_server_free(s);
+}
+
 /* The next front end waits until the one before has left. */
 static void test_one_at_a_time(void)
 {
@@ -424,6 +478,10 @@ int main(int argc, char **argv)
     g_test_add_func("/vhost-user/log/marks-what-changed", test_log);
     g_test_add_func("/vhost-user/connect/again-after-restart",
                     test_reconnect);
+    g_test_add_func("/vhost-user/inflight/disabled-then-stopped",
+                    test_disabled_then_stopped);
+    g_test_add_func("/vhost-user/inflight/reset-forgets",
+                    test_reset_forgets_inflight);
     g_test_add_func("/vhost-user/connect/one-at-a-time", test_one_at_a_time);
     g_test_add_func("/vhost-user/connect/server-ends", test_server_ends);
     return g_test_run();
