@@ -469,6 +469,7 @@ bool blkdebug_fired(BlockDriverState *bs)
 
 BlockDriver bdrv_blkdebug = {
     .format_name = "blkdebug",
+    .supports_handover = true,
     .protocol_name = "blkdebug",
     .instance_size = sizeof(BDRVBlkdebugState),
     .is_filter = true,

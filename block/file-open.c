@@ -35,6 +35,8 @@ typedef struct FileOptions {
     char *filename;
     int aio;                    /* FileAio */
     OnOffAuto locking;
+    bool drop_cache;
+    bool check_cache_dropped;
     uint64_t max_batch;
 } FileOptions;
 
@@ -61,10 +63,9 @@ bool host_device_parse_filename(const char *filename, json_t *options,
 
 static bool take_options(json_t *options, FileOptions *o, Error **errp)
 {
-    bool unused_flag = false;
     g_autofree char *pr_manager = NULL;
 
-    *o = (FileOptions){ .aio = FILE_AIO_AUTO };
+    *o = (FileOptions){ .aio = FILE_AIO_AUTO, .drop_cache = true };
     o->filename = opt_take_str(options, "filename");
     pr_manager = opt_take_str(options, "pr-manager");
     if (!opt_take_enum(options, "aio", file_aio_names, &o->aio, errp) ||
@@ -73,11 +74,9 @@ static bool take_options(json_t *options, FileOptions *o, Error **errp)
                         &o->max_batch, errp)) {
         return false;
     }
-    /* Both are about handing an image over to a migration's other end, when
-     * what the page cache holds gets stale.  That does not happen here. */
-    if (!opt_take_bool(options, "drop-cache", &unused_flag, errp) ||
-        !opt_take_bool(options, "x-check-cache-dropped", &unused_flag,
-                       errp)) {
+    if (!opt_take_bool(options, "drop-cache", &o->drop_cache, errp) ||
+        !opt_take_bool(options, "x-check-cache-dropped",
+                       &o->check_cache_dropped, errp)) {
         return false;
     }
     if (pr_manager) {
@@ -305,6 +304,8 @@ static bool open_common(BlockDriverState *bs, json_t *options, int flags,
     }
     s->filename = g_steal_pointer(&o.filename);
     s->aio = o.aio;
+    s->drop_cache = o.drop_cache;
+    s->check_cache_dropped = o.check_cache_dropped;
     s->max_batch = o.max_batch;
     s->has_io = !(flags & BDRV_O_NO_IO);
     s->shared = BLK_PERM_ALL;

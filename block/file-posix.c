@@ -658,11 +658,13 @@ static int file_get_info(BlockDriverState *bs, BlockDriverInfo *info)
 
 #define FILE_COMMON_FUNCTIONS                                                \
     .instance_size = sizeof(FileState),                                      \
+    .supports_handover = true,                                               \
     .create_opts = file_create_opts,                                         \
     .close = file_close,                                                     \
     .reopen_prepare = file_reopen_prepare,                                   \
     .reopen_commit = file_reopen_commit,                                     \
     .reopen_abort = file_reopen_abort,                                       \
+    .activate = file_activate,                                               \
     .refresh_limits = file_refresh_limits,                                   \
     .check_perm = file_check_perm,                                           \
     .set_perm = file_set_perm,                                               \

@@ -7,6 +7,7 @@
  *   file-locks.c   locks against other processes
  *   file-create.c  create, truncate, preallocation
  *   file-sync.c    stable storage, and what failed of it
+ *   file-cache.c   forgetting what is cached, for migration
  *   linux-aio.c, io_uring.c   the submission engines
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
@@ -106,6 +107,8 @@ typedef struct FileState {
     FileAio aio;
     bool has_io;                /* data will be accessed: there is an engine */
     bool use_locks;
+    bool drop_cache;            /* before the image becomes ours */
+    bool check_cache_dropped;
     uint32_t max_batch;         /* aio-max-batch; 0: the engine's own */
 
     /* Control thread: the locks on the host. */
@@ -182,6 +185,11 @@ FileSync *file_sync_begin(FileState *s, BdrvTrackedRequest *req);
 void file_sync_complete(FileSync *op, int ret);
 /* The system has not done it; the request is the caller's again. */
 void file_sync_forget(FileSync *op);
+
+/* ---- file-cache.c ---- */
+
+/* See BlockDriver.activate. */
+bool file_activate(BlockDriverState *bs, Error **errp);
 
 /* ---- file-open.c ---- */
 

@@ -218,6 +218,7 @@ static bool null_submit(BlockDriverState *bs, BdrvTrackedRequest *req)
 
 BlockDriver bdrv_null_co = {
     .format_name = "null-co",
+    .supports_handover = true,
     .protocol_name = "null-co",
     .instance_size = sizeof(BDRVNullState),
 
@@ -242,6 +243,7 @@ BlockDriver bdrv_null_co = {
 
 BlockDriver bdrv_null_aio = {
     .format_name = "null-aio",
+    .supports_handover = true,
     .protocol_name = "null-aio",
     .instance_size = sizeof(BDRVNullState),
 

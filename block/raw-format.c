@@ -394,6 +394,7 @@ static const BlockCreateOption raw_create_opts[] = {
 
 BlockDriver bdrv_raw = {
     .format_name = "raw",
+    .supports_handover = true,
     .instance_size = sizeof(RawState),
     .sends_aligned = true,
     .create_opts = raw_create_opts,

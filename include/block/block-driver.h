@@ -122,6 +122,12 @@ struct BlockDriver {
     bool supports_backing;
     /* Length may change without a truncate (a device): ask each time. */
     bool has_variable_length;
+    /*
+     * Another process may write to the image while this node has no
+     * permissions: it keeps nothing of it in memory, or only what activate
+     * forgets.
+     */
+    bool supports_handover;
     /* Its requests to children are aligned as the children ask (filters do
      * that by themselves). */
     bool sends_aligned;
@@ -160,6 +166,10 @@ struct BlockDriver {
                        Error **errp);
     void (*set_perm)(BlockDriverState *bs, uint64_t perm, uint64_t shared);
     void (*abort_perm_update)(BlockDriverState *bs);
+
+    /* Forget what is cached of the image, which another process may have
+     * changed; then permissions are taken.  Drained, children first. */
+    bool (*activate)(BlockDriverState *bs, Error **errp);
 
     /* Create an image: @filename for protocols, formats create their file by
      * bdrv_create_file().  @options flat, all taken. */

@@ -160,6 +160,15 @@ BlockDriver *const *bdrv_all_drivers(void);
 void bdrv_drained_begin(BlockDriverState *bs);
 void bdrv_drained_end(BlockDriverState *bs);
 
+/*
+ * Live migration, on the control thread.  Can @bs, with all below it, be open
+ * here while another process writes to the image?  That is while it has no
+ * permissions.
+ */
+bool bdrv_can_hand_over(BlockDriverState *bs, Error **errp);
+/* Before it gets permissions: forget what may have changed.  Blocks. */
+bool bdrv_activate(BlockDriverState *bs, Error **errp);
+
 /* Parse "none", "writeback", "writethrough", "directsync", "unsafe". */
 bool bdrv_parse_cache_mode(const char *mode, int *flags, bool *writethrough);
 /* Parse "ignore"/"off", "unmap"/"on". */

@@ -4,7 +4,9 @@
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
 #include "qemu/osdep.h"
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include "block/fdset.h"
 #include "fake-block-core.h"
@@ -935,6 +937,58 @@ static void test_failed_preallocation_restores(void)
     fake_close(bs);
 }
 
+/* ---- Taking over from another host ---- */
+
+static bool is_cached(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    void *map = mmap(NULL, 64 * KiB, PROT_READ, MAP_SHARED, fd, 0);
+    unsigned char vec[16] = "";
+    bool cached = false;
+
+    g_assert_cmpint(mincore(map, 64 * KiB, vec), ==, 0);
+    for (int i = 0; i < 16; i++) {
+        cached |= vec[i] & 1;
+    }
+    munmap(map, 64 * KiB);
+    close(fd);
+    return cached;
+}
+
+static void test_activate(void)
+{
+    const char *dir = fake_dir_on_disk();
+    g_autofree char *path = fake_file(dir, "activate", 64 * KiB);
+    g_autoptr(Error) err = NULL;
+    BlockDriverState *bs;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    bool in_memory;
+    void *map;
+
+    bs = fake_open(path, "{'drop-cache':false}", BDRV_O_RDWR, &error_abort);
+    in_memory = fake_state(bs)->h.in_memory;
+    g_assert_true(bs->drv->activate(bs, &error_abort));
+    fake_close(bs);
+    if (in_memory || !is_cached(path)) {
+        g_test_skip("no page cache that could be dropped");
+        close(fd);
+        return;
+    }
+    bs = fake_open(path, "{'x-check-cache-dropped':true}", BDRV_O_RDWR,
+                   &error_abort);
+    g_assert_true(bs->drv->activate(bs, &error_abort));
+    g_assert_false(is_cached(path));
+
+    /* Somebody holds a page.  (Sanitizers make mlock() do nothing.) */
+    map = mmap(NULL, 4 * KiB, PROT_READ, MAP_SHARED, fd, 0);
+    g_assert_cmpint(syscall(SYS_mlock, map, 4 * KiB), ==, 0);
+    g_assert_false(bs->drv->activate(bs, &err));
+    g_assert_nonnull(strstr(error_get_pretty(err), "still in use"));
+    munmap(map, 4 * KiB);
+    close(fd);
+    fake_close(bs);
+}
+
 static bool create(const char *path, const char *options, Error **errp)
 {
     g_autoptr(json_t) o = options_from_json(options, &error_abort);
@@ -988,6 +1042,7 @@ int main(int argc, char **argv)
     g_test_add_func("/file/flush/failed-sync-sticks", test_failed_sync_sticks);
     g_test_add_func("/file/flush/overtaken-by-a-failure",
                     test_sync_overtaken_by_failure);
+    g_test_add_func("/file/activate/drops-cache", test_activate);
     g_test_add_func("/file/flush/beside-one-that-fails",
                     test_sync_beside_failure);
     g_test_add_func("/file/flush/failed-fua-sticks-only-if-the-sync-failed",
