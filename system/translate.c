@@ -245,6 +245,10 @@ static bool add_disk(Plan *plan, const CmdLine *cmd, const Drives *drives,
     if (!add_root(plan, drives, disk, export->opts, drive_args, errp)) {
         return false;
     }
+    if (cmdline_has(cmd, "incoming")) {
+        /* Another host's until the machine runs here. */
+        opt_set_bool(export->opts, "x-incoming", true);
+    }
     add_device(plan, disk, host, export, props);
     return true;
 }

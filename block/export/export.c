@@ -100,12 +100,22 @@ static bool take_names(BlockExport *exp, json_t *options, Error **errp)
     return exp->node_name &&
            opt_take_bool(options, "writable", &exp->writable, errp) &&
            opt_take_bool(options, "writethrough", &exp->writethrough, errp) &&
-           opt_take_bool(options, "x-share-rw", &exp->share_rw, errp);
+           opt_take_bool(options, "x-share-rw", &exp->share_rw, errp) &&
+           opt_take_bool(options, "x-incoming", &exp->incoming, errp);
+}
+
+uint64_t block_export_perm(const BlockExport *exp)
+{
+    return BLK_PERM_CONSISTENT_READ | (exp->writable ? BLK_PERM_WRITE : 0);
+}
+
+uint64_t block_export_shared_perm(const BlockExport *exp)
+{
+    return exp->share_rw ? BLK_PERM_ALL : BLK_PERM_ALL & ~BLK_PERM_WRITE;
 }
 
 static bool open_backend(BlockExport *exp, Error **errp)
 {
-    uint64_t perm = BLK_PERM_CONSISTENT_READ;
     BlockGraph *graph = exp->list->graph;
     BlockDriverState *bs = bdrv_find_node(graph, exp->node_name);
 
@@ -118,11 +128,12 @@ static bool open_backend(BlockExport *exp, Error **errp)
         error_setg(errp, "Cannot export read-only node as writable");
         return false;
     }
-    if (exp->writable) {
-        perm |= BLK_PERM_WRITE;
+    if (exp->incoming && !bdrv_can_hand_over(bs, errp)) {
+        return false;
     }
-    exp->blk = blk_new(graph, perm, exp->share_rw ? BLK_PERM_ALL :
-                                    BLK_PERM_ALL & ~BLK_PERM_WRITE);
+    exp->blk = blk_new(graph, exp->incoming ? 0 : block_export_perm(exp),
+                       exp->incoming ? BLK_PERM_ALL :
+                                       block_export_shared_perm(exp));
     blk_set_name(exp->blk, exp->id);
     blk_set_enable_write_cache(exp->blk, !exp->writethrough);
     return blk_insert_bs(exp->blk, bs, errp);

@@ -7,6 +7,7 @@
  */
 #include "qemu/osdep.h"
 #include "export-internal.h"
+#include "handover.h"
 #include "listen.h"
 #include "hw/virtio/vhost-user.h"
 #include "hw/virtio/virtio-blk.h"
@@ -20,6 +21,7 @@ typedef struct VuBlkExport {
     BlockExport common;
     VirtIOBlock *device;
     VhostUserServer *server;        /* NULL while it is being made */
+    ExportHandover *handover;
     char *path;                     /* of the socket; NULL: none of ours */
 } VuBlkExport;
 
@@ -125,6 +127,25 @@ static void resized(void *opaque)
     }
 }
 
+static bool activate(void *opaque, Error **errp)
+{
+    VuBlkExport *vexp = opaque;
+
+    return export_handover_activate(vexp->handover, errp);
+}
+
+static void inactivate(void *opaque)
+{
+    VuBlkExport *vexp = opaque;
+
+    export_handover_inactivate(vexp->handover);
+}
+
+static const VirtIODeviceOwner vu_blk_owner = {
+    .activate = activate,
+    .inactivate = inactivate,
+};
+
 static void make_device(VuBlkExport *vexp, const VuBlkOptions *o)
 {
     BlockExport *exp = &vexp->common;
@@ -151,6 +172,15 @@ static void make_device(VuBlkExport *vexp, const VuBlkOptions *o)
         }
     }
     vexp->device = virtio_blk_new(&conf, resized, vexp);
+    vexp->handover = export_handover_new(exp);
+    virtio_blk_device(vexp->device)->owner = &vu_blk_owner;
+    virtio_blk_device(vexp->device)->owner_opaque = vexp;
+}
+
+static void free_device(VuBlkExport *vexp)
+{
+    virtio_blk_free(vexp->device);
+    export_handover_free(vexp->handover);
 }
 
 static void close_path(VuBlkExport *vexp)
@@ -176,7 +206,7 @@ static bool vu_blk_create(BlockExport *exp, json_t *options, Error **errp)
         vexp->server = vhost_user_server_new(virtio_blk_device(vexp->device),
                                              fd, errp);
         if (!vexp->server) {
-            virtio_blk_free(vexp->device);
+            free_device(vexp);
         }
     }
     if (!vexp->server) {
@@ -190,8 +220,9 @@ static void vu_blk_delete(BlockExport *exp)
 {
     VuBlkExport *vexp = container_of(exp, VuBlkExport, common);
 
+    export_handover_stop(vexp->handover);
     vhost_user_server_free(vexp->server);
-    virtio_blk_free(vexp->device);
+    free_device(vexp);
     close_path(vexp);
 }
 

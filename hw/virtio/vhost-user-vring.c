@@ -42,6 +42,10 @@ bool vhost_user_vring_update(VhostUserVring *v, Error **errp)
     if (v->running || !v->started || !v->enabled || !v->num || !v->has_addr) {
         return true;
     }
+    if (s->dev->owner &&
+        !s->dev->owner->activate(s->dev->owner_opaque, errp)) {
+        return false;
+    }
     if (s->inflight) {
         config.inflight = vhost_user_inflight_queue(s->inflight, v->index,
                                                     packed, v->num);
@@ -200,6 +204,20 @@ bool vhost_user_set_vring_err(VhostUserSession *s, VhostUserMsg *msg,
 
 /* ---- Stopping for good ---- */
 
+/* Somewhere else the machine may go on, when no ring is left to run here. */
+static void vhost_user_check_migrated(VhostUserSession *s)
+{
+    if (!s->dev->owner || !(s->features & (1 << VHOST_F_LOG_ALL))) {
+        return;
+    }
+    for (unsigned i = 0; i < s->dev->num_queues; i++) {
+        if (s->vrings[i].started) {
+            return;
+        }
+    }
+    s->dev->owner->inactivate(s->dev->owner_opaque);
+}
+
 /*
  * Stopped with the front end knowing where, the tracking starts afresh: whoever
  * starts the ring next says from where, and the buffer, which knows better
@@ -219,6 +237,7 @@ static void vhost_user_vring_stop(VhostUserVring *v, bool reset)
     v->inflight = NULL;
     v->started = false;
     vhost_user_notifier_free(&v->vq.kick);
+    vhost_user_check_migrated(v->session);
 }
 
 void vhost_user_vring_reset(VhostUserVring *v)

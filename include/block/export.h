@@ -36,6 +36,7 @@ struct BlockExport {
     bool writable;
     bool writethrough;
     bool share_rw;                  /* others may write to the node, too */
+    bool incoming;                  /* begins without permissions */
     /* The IOThreads to serve it: given ones, or one of its own. */
     IOThread **iothreads;
     int n_iothreads;
@@ -54,7 +55,9 @@ void block_export_list_free(BlockExportList *list);
  * name, or a list of names: one a queue, round robin), fixed-iothread, and what
  * the type takes.  Also x-share-rw: off for a disk that nobody else may write,
  * as a virtual machine's own devices have it; on, like other servers' exports,
- * unless given.  Uses @options up.
+ * unless given; and x-incoming: on for the disk of a machine that is migrated
+ * to this host, which is another process's until a front end runs a queue.
+ * Uses @options up.
  */
 BlockExport *block_export_add(BlockExportList *list, json_t *options,
                               Error **errp);
@@ -62,6 +65,10 @@ BlockExport *block_export_find(BlockExportList *list, const char *id);
 void block_export_del(BlockExport *exp);
 /* An array as query-block-exports returns, with "stats" of each added. */
 json_t *block_export_query_all(BlockExportList *list);
+
+/* What an export that is active needs of its node, and shares. */
+uint64_t block_export_perm(const BlockExport *exp);
+uint64_t block_export_shared_perm(const BlockExport *exp);
 
 extern const BlockExportDriver *const block_export_drivers[];
 

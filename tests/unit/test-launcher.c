@@ -126,6 +126,16 @@ static void test_drive_whole(void)
                     "-machine memory-backend=threadblock-memory");
 }
 
+/* The image is the source's until the machine runs here. */
+static void test_incoming(void)
+{
+    g_autoptr(Result) r = translate("-m 64 -incoming unix:s -drive "
+                                    "if=virtio,file=x.raw,format=raw");
+
+    g_assert_nonnull(strstr(r->daemon, ",writable=on,x-incoming=on,addr"));
+    g_assert_nonnull(strstr(r->emulator, "-incoming unix:s"));
+}
+
 static void test_drive_image_options(void)
 {
     expect_daemon("-drive if=virtio,file=x,format=raw,cache=none,aio=native,"
@@ -600,6 +610,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/launcher/drive/whole", test_drive_whole);
+    g_test_add_func("/launcher/drive/incoming", test_incoming);
     g_test_add_func("/launcher/drive/image-options", test_drive_image_options);
     g_test_add_func("/launcher/drive/probed", test_drive_probed);
     g_test_add_func("/launcher/drive/export-options",

@@ -45,11 +45,26 @@ typedef struct VirtIODeviceOps {
     void (*memory_del)(VirtIODevice *dev, void *host, size_t size);
 } VirtIODeviceOps;
 
+/*
+ * Whoever the device works for, and who may have to give its disk away, and to
+ * take it: live migration.
+ */
+typedef struct VirtIODeviceOwner {
+    /* A queue is about to run; it will not, if this fails.  May be called when
+     * it has been done already. */
+    bool (*activate)(void *opaque, Error **errp);
+    /* All queues were stopped while memory was being migrated: from the answer
+     * on, another machine may run. */
+    void (*inactivate)(void *opaque);
+} VirtIODeviceOwner;
+
 struct VirtIODevice {
     const VirtIODeviceOps *ops;     /* constant, as the rest */
     const char *name;               /* for messages */
     unsigned num_queues;
     uint16_t max_queue_size;
+    const VirtIODeviceOwner *owner; /* NULL: nobody who wants to know */
+    void *owner_opaque;
 };
 
 #endif
