@@ -144,6 +144,7 @@ int main(int argc, char **argv)
     g_autofree char *full_name = NULL;
 
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);       /* a write past the limit is EFBIG */
     error_init(argv[0]);
     parse_standard_options(argc, argv);
     if (optind >= argc) {

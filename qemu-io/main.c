@@ -245,6 +245,7 @@ int main(int argc, char **argv)
     int status;
 
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);       /* a write past the limit is EFBIG */
     error_init(argv[0]);
     parse_args(&args, argc, argv);
     io.misalign = args.misalign;

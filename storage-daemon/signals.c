@@ -40,6 +40,7 @@ bool daemon_set_up_signals(Daemon *d, Error **errp)
     sigset_t mask;
 
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);       /* a write past the limit is EFBIG */
     sigemptyset(&mask);
     for (size_t i = 0; i < ARRAY_SIZE(handled); i++) {
         sigaddset(&mask, handled[i]);
