@@ -94,11 +94,10 @@ bool file_iov_is_aligned(const FileHandle *h, const struct iovec *iov,
 /* ---- Reads and writes ---- */
 
 /*
- * The file ended at @pos, with @bytes of the request missing.  That is right
- * past the start of the last sector, if not all of it is there.
+ * The file ends at @pos or before.  0 if that is right, as it is past the start
+ * of the last sector, when not all of it is there; -EIO: the file has shrunk.
  */
-static int read_at_end(BlockDriverState *bs, int64_t pos, int64_t bytes,
-                       QEMUIOVector *qiov, size_t qiov_offset)
+static int check_end(BlockDriverState *bs, int64_t pos)
 {
     int64_t length = qatomic_read(&bs->total_bytes);
 
@@ -108,11 +107,20 @@ static int read_at_end(BlockDriverState *bs, int64_t pos, int64_t bytes,
             return length;
         }
     }
-    if (pos <= QEMU_ALIGN_UP(length, BDRV_SECTOR_SIZE) - BDRV_SECTOR_SIZE) {
-        return -EIO;
+    return pos <= QEMU_ALIGN_UP(length, BDRV_SECTOR_SIZE) - BDRV_SECTOR_SIZE ?
+           -EIO : 0;
+}
+
+/* The file ended at @pos, with @bytes of the request missing. */
+static int read_at_end(BlockDriverState *bs, int64_t pos, int64_t bytes,
+                       QEMUIOVector *qiov, size_t qiov_offset)
+{
+    int ret = check_end(bs, pos);
+
+    if (ret == 0) {
+        qemu_iovec_memset(qiov, qiov_offset, 0, bytes);
     }
-    qemu_iovec_memset(qiov, qiov_offset, 0, bytes);
-    return 0;
+    return ret;
 }
 
 static ssize_t transfer_once(int fd, bool is_write, const struct iovec *iov,
@@ -493,7 +501,7 @@ static int file_block_status(BlockDriverState *bs, bool want_zero,
                              int64_t *map, BlockDriverState **file)
 {
     FileState *s = bs->opaque;
-    int64_t align = MAX(s->h.request_alignment, BDRV_SECTOR_SIZE);
+    int64_t align = s->h.request_alignment;
     int64_t end = 0;
     int ret;
 
@@ -508,13 +516,15 @@ static int file_block_status(BlockDriverState *bs, bool want_zero,
         return BDRV_BLOCK_DATA | BDRV_BLOCK_OFFSET_VALID;
     }
     if (ret == -ENXIO) {
-        /* In a file that shrank, or in the tail that rounding up added. */
-        return BDRV_BLOCK_ZERO | BDRV_BLOCK_OFFSET_VALID;
+        /* In the tail that rounding the length up added, or else not there:
+         * no more zeroes than they could be read. */
+        ret = check_end(bs, offset);
+        return ret < 0 ? ret : BDRV_BLOCK_ZERO | BDRV_BLOCK_OFFSET_VALID;
     }
     if (ret < 0) {
         return ret;
     }
-    /* Both kinds may end with the file, between two sectors. */
+    /* Both kinds may end with the file, between two units. */
     *pnum = MIN(bytes, ROUND_UP(end, align) - offset);
     return (ret ? BDRV_BLOCK_DATA : BDRV_BLOCK_ZERO) | BDRV_BLOCK_OFFSET_VALID;
 }

@@ -527,12 +527,30 @@ static void test_status_of_tail(void)
     int64_t n;
 
     g_assert_cmpint(status(bs, 0, 1024, &n), ==, BDRV_BLOCK_DATA);
-    g_assert_cmpint(n, ==, 1024);
-    g_assert_cmpint(truncate(bs->filename, 0), ==, 0);
-    g_assert_cmpint(status(bs, 0, 1024, &n), ==, BDRV_BLOCK_ZERO);
+    g_assert_cmpint(n, ==, 700);
+    g_assert_cmpint(status(bs, 700, 324, &n), ==, BDRV_BLOCK_ZERO);
+    g_assert_cmpint(n, ==, 324);
     g_assert_cmpint(truncate(bs->filename, 100000), ==, 0);
-    g_assert_cmpint(status(bs, 0, 100352, &n), ==, BDRV_BLOCK_ZERO);
-    g_assert_cmpint(n, ==, 100352);
+    bs->total_bytes = 100352;
+    g_assert_cmpint(status(bs, 65536, 34816, &n), ==, BDRV_BLOCK_ZERO);
+    g_assert_cmpint(n, ==, 34464);
+    g_assert_cmpint(status(bs, 100000, 352, &n), ==, BDRV_BLOCK_ZERO);
+    g_assert_cmpint(n, ==, 352);
+    fake_close(bs);
+}
+
+/* What is not there any more is no hole: reading it fails, too. */
+static void test_status_of_shrunk_file(void)
+{
+    BlockDriverState *bs = open_rw(fake_dir_on_disk(), "status-shrunk", 65536);
+    BlockDriverState *file;
+    int64_t n, map;
+
+    g_assert_cmpint(truncate(bs->filename, 4096), ==, 0);
+    g_assert_cmpint(status(bs, 0, 65536, &n), ==, BDRV_BLOCK_DATA);
+    g_assert_cmpint(n, ==, 4096);
+    g_assert_cmpint(bs->drv->block_status(bs, true, 4096, 61440, &n, &map,
+                                          &file), ==, -EIO);
     fake_close(bs);
 }
 
@@ -1051,6 +1069,8 @@ int main(int argc, char **argv)
     g_test_add_func("/file/zero/holes-show-on-disk", test_holes_on_disk);
     g_test_add_func("/file/zero/holes-show-in-memory", test_holes_in_memory);
     g_test_add_func("/file/status/tail-is-of-the-sector", test_status_of_tail);
+    g_test_add_func("/file/status/shrunk-file-is-an-error",
+                    test_status_of_shrunk_file);
     g_test_add_func("/file/zero/past-the-end-extends", test_zero_extends);
     g_test_add_func("/file/zero/what-is-lacking-is-asked-once",
                     test_lack_is_remembered);
