@@ -51,6 +51,7 @@ static int cmd_truncate(QemuIo *io, const IoCommand *cmd, int argc,
     if (offset < 0) {
         return offset;
     }
+    io_drain(io);
     if (!blk_truncate(io->blk, offset, false, prealloc, 0, &err)) {
         error_report_err(err);
         return -EIO;
