@@ -67,6 +67,14 @@ void blk_gate_destroy(BlockBackend *blk);
 /* Count a request in; false: the gate is closed, nothing was counted. */
 bool blk_gate_try_enter(BlockBackend *blk);
 void blk_gate_leave(BlockBackend *blk);
+/* Home thread: @n more requests of @blk are to end here. */
+#ifdef CONFIG_LOCK_DEBUG
+void blk_debug_count_home(BlockBackend *blk, int n);
+#else
+static inline void blk_debug_count_home(BlockBackend *blk, int n)
+{
+}
+#endif
 /* In a thread that may block: wait for the gate to open, then enter. */
 void blk_gate_enter_wait(BlockBackend *blk);
 /* Park @req unless the gate has opened meanwhile (then false). */

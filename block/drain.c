@@ -44,6 +44,50 @@ void blk_gate_destroy(BlockBackend *blk)
     gate_destroy(&blk->gate);
 }
 
+/* ---- Who would wait for itself ---- */
+
+/*
+ * A request ends in its home thread.  If that thread drains the backend
+ * instead, both wait for ever.  Debug builds count what is under way by thread
+ * and backend, and say so at once.
+ */
+#ifdef CONFIG_LOCK_DEBUG
+static GPrivate home_counts = G_PRIVATE_INIT((GDestroyNotify)
+                                             g_hash_table_unref);
+
+static uintptr_t home_count(BlockBackend *blk)
+{
+    GHashTable *counts = g_private_get(&home_counts);
+
+    return counts ? (uintptr_t)g_hash_table_lookup(counts, blk) : 0;
+}
+
+void blk_debug_count_home(BlockBackend *blk, int n)
+{
+    uintptr_t count = home_count(blk) + n;
+    GHashTable *counts = g_private_get(&home_counts);
+
+    if (!counts) {
+        counts = g_hash_table_new(NULL, NULL);
+        g_private_set(&home_counts, counts);
+    }
+    if (count) {
+        g_hash_table_insert(counts, blk, (void *)count);
+    } else {
+        g_hash_table_remove(counts, blk);
+    }
+}
+
+static void assert_not_home(BlockBackend *blk)
+{
+    assert(home_count(blk) == 0);
+}
+#else
+static void assert_not_home(BlockBackend *blk)
+{
+}
+#endif
+
 /* ---- Requests ---- */
 
 static void leave_closed(BlockBackend *blk)
@@ -142,6 +186,7 @@ void blk_gate_close(BlockBackend *blk)
 
 void blk_gate_wait(BlockBackend *blk)
 {
+    assert_not_home(blk);
     gate_lock(&blk->gate);
     while (qatomic_load_acquire(&blk->gate_state) != BLK_GATE_CLOSED) {
         gate_wait(&blk->gate_cond, &blk->gate);

@@ -99,6 +99,7 @@ static void finish(BdrvTrackedRequest *req)
 
     count_path(req);
     finish_uncounted(req);
+    blk_debug_count_home(blk, -1);
     blk_gate_leave(blk);
 }
 
@@ -465,6 +466,7 @@ static void enter_gate(BdrvTrackedRequest *req)
             return;
         }
     }
+    blk_debug_count_home(blk, 1);
     set_state(req, BDRV_REQ_STATE_ADMITTING);
     admit(req);
 }

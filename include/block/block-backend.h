@@ -73,7 +73,12 @@ bool blk_enable_write_cache(const BlockBackend *blk);
 /* Allow requests past the end (qemu-io does, to see the driver's error). */
 void blk_set_allow_write_beyond_eof(BlockBackend *blk, bool allow);
 
-/* ---- Properties (any thread) ---- */
+/*
+ * ---- Properties ----
+ *
+ * Any thread, but not while a node is inserted or removed: whoever removes one
+ * has ended those first who might ask, as an export does with its front end.
+ */
 
 int64_t blk_getlength(BlockBackend *blk);
 bool blk_is_writable(BlockBackend *blk);

@@ -155,7 +155,9 @@ BlockDriver *const *bdrv_all_drivers(void);
 /*
  * Close the gates of all backends above @bs: their new requests park, and when
  * this returns no request is under way in @bs or its children.  Nests; control
- * thread only, never from a request.  _end runs what was parked.
+ * thread only, never from a request, and not while that thread's own event loop
+ * has requests of these backends to end (asserted in debug builds).  _end runs
+ * what was parked.
  */
 void bdrv_drained_begin(BlockDriverState *bs);
 void bdrv_drained_end(BlockDriverState *bs);

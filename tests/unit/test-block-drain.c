@@ -504,6 +504,46 @@ static void test_unref(void)
     }
 }
 
+#ifdef CONFIG_LOCK_DEBUG
+/* The thread that would have to end the request waits for its end instead. */
+static void submit_and_drain(void *opaque)
+{
+    TestRequest *r = opaque;
+
+    test_request_submit(r);
+    blk_drain(r->blk);
+}
+
+static void wait_for_itself(void)
+{
+    g_auto(TestEnv) e = { 0 };
+    g_autoptr(TestDisk) d = test_disk_new("d", 64 * KiB);
+    TestRequest r;
+    BlockBackend *blk;
+    char buf[512];
+
+    test_env_init(&e);
+    blk = test_open(e.graph, "{'driver':'test','disk':'d'}");
+    test_request_init(&r, e.ctx, blk, BDRV_REQ_READ, 0, 512, buf);
+    test_request_submit(&r);
+    g_assert_cmpint(test_request_wait(&r), ==, 0);
+    blk_drain(blk);
+    alarm(10);
+    aio_run_sync(e.ctx, submit_and_drain, &r);
+}
+
+static void test_waits_for_itself(void)
+{
+    if (g_test_subprocess()) {
+        wait_for_itself();
+    } else {
+        g_test_trap_subprocess(NULL, 0, 0);
+        g_test_trap_assert_failed();
+        g_test_trap_assert_stderr("*home_count*");
+    }
+}
+#endif
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -523,5 +563,8 @@ int main(int argc, char **argv)
     T("refused-parent-is-left-open", test_attach_refused);
     T("device-added-meanwhile-is-told", test_ops_while_closed);
     T("backend-outlives-last-one-out", test_unref);
+#ifdef CONFIG_LOCK_DEBUG
+    T("of-a-thread's-own-requests-is-noticed", test_waits_for_itself);
+#endif
     return g_test_run();
 }
