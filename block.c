@@ -14,6 +14,9 @@
 #include "qemu/error.h"
 #include "block/block-internal.h"
 #include "block/dirty-bitmap.h"
+#include "qemu/trace.h"
+
+TRACE_EVENT(bdrv_close);
 
 #define MAX_NODE_NAME 31
 
@@ -141,6 +144,7 @@ static void close_node(BlockDriverState *bs)
     BlockGraph *graph = bs->graph;
     BdrvChild *c;
 
+    trace(bdrv_close, "node '%s'", bs->node_name);
     if (bs->is_open) {
         if (!bs->read_only) {
             int ret;

@@ -18,6 +18,10 @@
 #include "qemu/osdep.h"
 #include <sys/sysmacros.h>
 #include "file-posix.h"
+#include "qemu/trace.h"
+
+TRACE_EVENT(file_lock_conflict);
+TRACE_EVENT(file_set_perm);
 
 #define LOCK_PERM_BASE   100
 #define LOCK_SHARED_BASE 200
@@ -163,6 +167,8 @@ static void lock_conflict(int fd, off_t byte, const char *filename,
     ERRP_GUARD();
     g_autofree char *holder = lock_holder(fd, byte);
 
+    trace(file_lock_conflict, "file '%s' byte %d holder '%s'", filename,
+          (int)byte, holder ?: "");
     error_setg(errp, "Failed to get %s\"%s\" lock", what,
                lock_perm_names[perm]);
     error_append_hint(errp, "Is another process using the image [%s]?\n",
@@ -315,6 +321,8 @@ void file_set_perm(BlockDriverState *bs, uint64_t perm, uint64_t shared)
 
     s->perm = perm & BLK_PERM_ALL;
     s->shared = shared & BLK_PERM_ALL;
+    trace(file_set_perm, "file '%s' perm %#x shared %#x", s->filename,
+          (unsigned)s->perm, (unsigned)s->shared);
     if (s->use_locks) {
         locks_reduce(s, s->perm, BLK_PERM_ALL & ~s->shared);
     }

@@ -25,6 +25,9 @@
  */
 #include "qemu/osdep.h"
 #include "file-posix.h"
+#include "qemu/trace.h"
+
+TRACE_EVENT(file_sync_failed);
 
 struct FileSync {
     FileState *s;               /* constant, as the next two */
@@ -55,6 +58,7 @@ void file_sync_destroy(FileState *s) NO_TSA
 
 int file_latch_sync_error(FileState *s, int ret)
 {
+    trace(file_sync_failed, "file '%s' ret %d", s->filename, ret);
     qatomic_cmpxchg(&s->sync_error, 0, ret);
     return ret;
 }

@@ -16,6 +16,10 @@
 #include "qemu/cutils.h"
 #include "qemu/error.h"
 #include "block-internal.h"
+#include "qemu/trace.h"
+
+TRACE_EVENT(bdrv_open);
+TRACE_EVENT(bdrv_open_failed);
 
 static BlockDriverState *open_node(BlockGraph *graph, const char *filename,
                                    json_t *options, int flags, Error **errp);
@@ -343,7 +347,10 @@ static BlockDriverState *make_node(BlockGraph *graph, BlockDriver *drv,
     bs->options = json_deep_copy(options);
     json_object_set_new(bs->options, "driver", json_string(drv->format_name));
     bs->is_opening = true;
+    trace(bdrv_open, "node '%s' driver %s flags %#x file '%s'", bs->node_name,
+          drv->format_name, (unsigned)bs->open_flags, filename ?: "");
     if (!open_driver(bs, options, errp)) {
+        trace(bdrv_open_failed, "node '%s'", bs->node_name);
         bdrv_unref(bs);
         return NULL;
     }

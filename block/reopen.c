@@ -16,6 +16,9 @@
 #include "qemu/osdep.h"
 #include "qemu/error.h"
 #include "block-internal.h"
+#include "qemu/trace.h"
+
+TRACE_EVENT(bdrv_reopen);
 
 #define REOPEN_FLAGS (BDRV_O_RDWR | BDRV_O_NOCACHE | BDRV_O_NO_FLUSH | \
                       BDRV_O_UNMAP | BDRV_O_AUTO_RDONLY | BDRV_O_FORCE_SHARE)
@@ -249,5 +252,7 @@ bool bdrv_reopen(BlockDriverState *bs, json_t *options, Error **errp)
         bdrv_drained_end(bs);
     }
     json_decref(nested);
+    trace(bdrv_reopen, "node '%s' flags %#x ok %d", bs->node_name,
+          (unsigned)bs->open_flags, ok);
     return ok;
 }

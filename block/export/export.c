@@ -9,6 +9,10 @@
 #include "qemu/osdep.h"
 #include "block/export.h"
 #include "qemu/options.h"
+#include "qemu/trace.h"
+
+TRACE_EVENT(block_export_add);
+TRACE_EVENT(block_export_del);
 
 struct BlockExportList {
     BlockGraph *graph;              /* constant, as the next two */
@@ -268,11 +272,14 @@ BlockExport *block_export_add(BlockExportList *list, json_t *options_,
         return NULL;
     }
     list_push_back(&list->exports, &exp->node);
+    trace(block_export_add, "export '%s' node '%s' writable %d incoming %d",
+          exp->id, exp->node_name, exp->writable, exp->incoming);
     return exp;
 }
 
 void block_export_del(BlockExport *exp)
 {
+    trace(block_export_del, "export '%s'", exp->id);
     list_remove(&exp->node);
     exp->drv->delete(exp);
     block_export_free(exp);

@@ -17,6 +17,9 @@
 #include "qemu/osdep.h"
 #include "handover.h"
 #include "block/lock-order.h"
+#include "qemu/trace.h"
+
+TRACE_EVENT(export_handover);
 
 struct ExportHandover {
     BlockExport *exp;               /* constant, as bh */
@@ -57,6 +60,8 @@ static void handover_bh(void *opaque)
     wanted = h->wanted;
     leaf_unlock(&h->lock);
     ok = wanted ? take_image(h->exp, &err) : give_image(h->exp, &err);
+    trace(export_handover, "export '%s' active %d ok %d", h->exp->id, wanted,
+          ok);
     leaf_lock(&h->lock);
     if (ok) {
         h->active = wanted;

@@ -11,6 +11,12 @@
 #include "vhost-user-internal.h"
 #include "hw/virtio/guest-error.h"
 #include <linux/virtio_config.h>
+#include "qemu/trace.h"
+
+TRACE_EVENT(vhost_user_connect);
+TRACE_EVENT(vhost_user_disconnect);
+TRACE_EVENT(vhost_user_message);
+TRACE_EVENT(vhost_user_refused);
 
 #define BIT(n) (UINT64_C(1) << (n))
 
@@ -308,10 +314,17 @@ static bool reply(VhostUserSession *s, VhostUserMsg *msg, bool replies,
 static bool handle_message(VhostUserSession *s, VhostUserMsg *msg)
 {
     Error *local_err = NULL;
-    const VhostUserHandler *h = find_handler(msg, &local_err);
-    bool ok = h && h->fn(s, msg, &local_err);
+    const VhostUserHandler *h;
+    bool ok;
 
+    trace(vhost_user_message, "%s: request %u size %u fds %d value %#" PRIx64,
+          s->dev->name, msg->request, msg->size, msg->n_fds,
+          msg->size >= 8 ? msg->payload.u64 : 0);
+    h = find_handler(msg, &local_err);
+    ok = h && h->fn(s, msg, &local_err);
     if (!ok) {
+        trace(vhost_user_refused, "%s: request %u", s->dev->name,
+              msg->request);
         guest_error(s->dev->name, "front end: %s",
                     error_get_pretty(local_err));
         error_free(local_err);
@@ -331,6 +344,7 @@ void vhost_user_session_run(VhostUserServer *server, VirtIODevice *dev,
     Error *local_err = NULL;
     int ret;
 
+    trace(vhost_user_connect, "%s", dev->name);
     s.vrings = g_new0(VhostUserVring, dev->num_queues);
     for (unsigned i = 0; i < dev->num_queues; i++) {
         vhost_user_vring_init(&s, i);
@@ -353,4 +367,5 @@ void vhost_user_session_run(VhostUserServer *server, VirtIODevice *dev,
     vhost_user_log_free(s.log);
     vhost_user_inflight_free(s.inflight);
     vhost_user_server_set_backend_fd(server, -1);
+    trace(vhost_user_disconnect, "%s", dev->name);
 }

@@ -13,6 +13,10 @@
  */
 #include "qemu/osdep.h"
 #include "vhost-user-internal.h"
+#include "qemu/trace.h"
+
+TRACE_EVENT(vhost_user_vring_start);
+TRACE_EVENT(vhost_user_vring_stop);
 
 void vhost_user_vring_init(VhostUserSession *s, unsigned index)
 {
@@ -59,6 +63,8 @@ bool vhost_user_vring_update(VhostUserVring *v, Error **errp)
         error_setg(errp, "Not enough memory for a queue of %" PRIu32, v->num);
         return false;
     }
+    trace(vhost_user_vring_start, "%s num %u base %#x", v->name, v->num,
+          v->base);
     v->running = true;
     return true;
 }
@@ -71,6 +77,7 @@ void vhost_user_vring_pause(VhostUserVring *v)
         s->dev->ops->queue_stop(s->dev, v->index);
         v->base = virtqueue_teardown(&v->vq);
         v->running = false;
+        trace(vhost_user_vring_stop, "%s base %#x", v->name, v->base);
     }
 }
 
