@@ -173,7 +173,8 @@ static int null_block_status(BlockDriverState *bs, bool want_zero,
     *pnum = bytes;
     *map = offset;
     *file = bs;
-    return BDRV_BLOCK_OFFSET_VALID | (s->read_zeroes ? BDRV_BLOCK_ZERO : 0);
+    /* Otherwise reads return whatever the buffer held. */
+    return s->read_zeroes ? BDRV_BLOCK_OFFSET_VALID | BDRV_BLOCK_ZERO : 0;
 }
 
 /* ---- The fast path ---- */

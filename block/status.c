@@ -75,7 +75,7 @@ static int recurse_for_zeroes(int ret, int64_t *pnum, int64_t map,
     return ret | (ret2 & BDRV_BLOCK_ZERO);
 }
 
-/* What is in no layer reads as zeroes. */
+/* What is in no layer of a format that has layers reads as zeroes. */
 static bool unallocated_is_zero(BlockDriverState *bs, int64_t offset,
                                 int64_t *pnum)
 {
@@ -131,7 +131,8 @@ static int status(BlockDriverState *bs, bool want_zero, int64_t offset,
         ret &= ~(ret < 0 ? 0 : BDRV_BLOCK_EOF);
     } else if (ret & (BDRV_BLOCK_DATA | BDRV_BLOCK_ZERO)) {
         ret |= BDRV_BLOCK_ALLOCATED;
-    } else if (want_zero && unallocated_is_zero(bs, offset, pnum)) {
+    } else if (want_zero && bs->drv->supports_backing &&
+               unallocated_is_zero(bs, offset, pnum)) {
         ret |= BDRV_BLOCK_ZERO;
     }
     if (ret < 0) {
