@@ -69,6 +69,7 @@ Qcow2Image *qcow2_image_new(const char *options, int64_t size, bool backing)
     img->size = size;
     img->has_backing = backing;
     img->cluster_size = cluster_size_of(options);
+    img->is_raw = strstr(options, "data_file_raw=on");
     img->is_v2 = strstr(options, "compat=0.10");
     img->dir = g_dir_make_tmp("qcow2-XXXXXX", NULL);
     g_assert_nonnull(img->dir);
@@ -106,6 +107,7 @@ void qcow2_image_free(Qcow2Image *img)
     g_free(img->backing);
     g_free(img->data_file);
     g_free(img->model);
+    g_free(img->snapshot);
     g_free(img);
 }
 
@@ -216,25 +218,47 @@ int qcow2_image_check(Qcow2Image *img)
     return run(QEMU_IMG " check -q -f qcow2 %s", img->path);
 }
 
-uint8_t *qcow2_image_contents(Qcow2Image *img)
+static uint8_t *contents(Qcow2Image *img, const char *which)
 {
     g_autofree char *raw = g_build_filename(img->dir, "out.raw", NULL);
     char *data;
     gsize length;
 
-    g_assert_cmpint(run(QEMU_IMG " convert -f qcow2 -O raw %s %s", img->path,
-                        raw), ==, 0);
+    g_assert_cmpint(run(QEMU_IMG " convert -f qcow2 -O raw %s %s %s", which,
+                        img->path, raw), ==, 0);
     g_assert_true(g_file_get_contents(raw, &data, &length, NULL));
     g_assert_cmpint(length, ==, img->size);
     g_unlink(raw);
     return (uint8_t *)data;
 }
 
+uint8_t *qcow2_image_contents(Qcow2Image *img)
+{
+    return contents(img, "");
+}
+
+void qcow2_image_snapshot(Qcow2Image *img)
+{
+    g_assert_cmpint(run(QEMU_IMG " snapshot -c s %s", img->path), ==, 0);
+    img->snapshot = g_memdup2(img->model, img->size);
+}
+
 void qcow2_image_assert_good(Qcow2Image *img)
 {
-    g_autofree uint8_t *data = NULL;
+    g_autofree uint8_t *data = NULL, *snapshot = NULL, *raw = NULL;
+    gsize length;
 
     g_assert_cmpint(qcow2_image_check(img), ==, 0);
-    data = qcow2_image_contents(img);
+    data = contents(img, "");
     compare(data, img->model, 0, img->size);
+    if (img->snapshot) {
+        snapshot = contents(img, "-l s");
+        compare(snapshot, img->snapshot, 0, img->size);
+    }
+    if (img->is_raw) {
+        g_assert_true(g_file_get_contents(img->data_file, (char **)&raw,
+                                          &length, NULL));
+        g_assert_cmpint(length, ==, img->size);
+        compare(raw, img->model, 0, img->size);
+    }
 }

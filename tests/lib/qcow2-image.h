@@ -18,8 +18,9 @@ typedef struct Qcow2Image {
     char *dir, *path, *backing, *data_file;
     int64_t size;
     int64_t cluster_size;
-    bool is_v2, has_backing;
+    bool is_v2, is_raw, has_backing;
     uint8_t *model;             /* what the guest sees */
+    uint8_t *snapshot;          /* what it saw; NULL: there is none */
     bool has_errors;            /* requests may fail: they do not assert */
 } Qcow2Image;
 
@@ -56,7 +57,10 @@ void qcow2_image_verify(Qcow2Image *img, int64_t offset, int64_t bytes);
 int qcow2_image_check(Qcow2Image *img);
 /* All of the disk, as "qemu-img convert" sees it; the caller frees it. */
 uint8_t *qcow2_image_contents(Qcow2Image *img);
-/* Clean, without leaks, and the same as the model. */
+/* Internal snapshot "s" of the disk, by the installed qemu-img. */
+void qcow2_image_snapshot(Qcow2Image *img);
+/* Clean, without leaks, and the same as the model; the snapshot and a raw data
+ * file, too. */
 void qcow2_image_assert_good(Qcow2Image *img);
 
 #endif

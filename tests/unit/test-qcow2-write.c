@@ -83,20 +83,21 @@ typedef struct Geometry {
     int64_t size;
     bool backing;
     const char *open;
+    bool snapshot;
 } Geometry;
 
 static void test_random(const void *opaque)
 {
     const Geometry *g = opaque;
     g_autoptr(Qcow2Image) img = NULL;
-    GRand *rnd = g_rand_new_with_seed(g_str_hash(g->options));
+    GRand *rnd = g_rand_new_with_seed(g_test_rand_int());
     unsigned seed = 0;
 
     if (!qcow2_image_can_run()) {
         return;
     }
     img = qcow2_image_new(g->options, g->size, g->backing);
-    for (int round = 0; round < 3; round++) {
+    for (int round = 0; round < (g_test_slow() ? 30 : 3); round++) {
         qcow2_image_open(img, g->open);
         for (int i = 0; i < 120; i++) {
             random_request(rnd, img, seed++);
@@ -104,6 +105,9 @@ static void test_random(const void *opaque)
         qcow2_image_verify(img, 0, img->size);
         qcow2_image_close(img);
         qcow2_image_assert_good(img);
+        if (g->snapshot && round == 0) {
+            qcow2_image_snapshot(img);
+        }
     }
     g_rand_free(rnd);
 }
@@ -133,6 +137,12 @@ static const Geometry geometries[] = {
     { "cluster_size=4096", 4 * MiB, false, "{'discard-no-unref':true}" },
     { "cluster_size=4096,lazy_refcounts=on", 4 * MiB, false,
       "{'pass-discard-other':true}" },
+    { "cluster_size=512", 1 * MiB, false, NULL, true },
+    { "cluster_size=4096,refcount_bits=8", 4 * MiB, true, NULL, true },
+    { "cluster_size=65536,compat=0.10", 8 * MiB, true, NULL, true },
+    { "cluster_size=65536,extended_l2=on", 8 * MiB, true, NULL, true },
+    { "cluster_size=65536,lazy_refcounts=on", 8 * MiB, false,
+      "{'discard-no-unref':true}", true },
 };
 
 int main(int argc, char **argv)
@@ -140,9 +150,10 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     for (size_t i = 0; i < G_N_ELEMENTS(geometries); i++) {
         g_autofree char *name =
-            g_strdup_printf("/qcow2-write/random/%zu:%s%s", i,
+            g_strdup_printf("/qcow2-write/random/%zu:%s%s%s", i,
                             geometries[i].options,
-                            geometries[i].backing ? ",backing" : "");
+                            geometries[i].backing ? ",backing" : "",
+                            geometries[i].snapshot ? ",snapshot" : "");
 
         g_test_add_data_func(name, &geometries[i], test_random);
     }
