@@ -148,10 +148,15 @@ static int result(Qcow2Image *img, int ret)
     return ret;
 }
 
+uint8_t qcow2_image_pattern(int64_t offset, unsigned seed)
+{
+    return 1 + (seed * 37 + offset / 7 + offset / 512) % 251;
+}
+
 static void pattern(uint8_t *buf, int64_t offset, int64_t bytes, unsigned seed)
 {
     for (int64_t i = 0; i < bytes; i++) {
-        buf[i] = 1 + (seed * 37 + (offset + i) / 7 + (offset + i) / 512) % 251;
+        buf[i] = qcow2_image_pattern(offset + i, seed);
     }
 }
 

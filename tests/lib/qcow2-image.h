@@ -41,7 +41,8 @@ BlockDriverState *qcow2_image_bs(Qcow2Image *img);
 
 /* ---- Requests, of our driver and of the model; 0 or -errno ---- */
 
-/* Bytes that say where they are and when they were written. */
+/* What write writes: bytes that say where they are, and when (@seed). */
+uint8_t qcow2_image_pattern(int64_t offset, unsigned seed);
 int qcow2_image_write(Qcow2Image *img, int64_t offset, int64_t bytes,
                       unsigned seed, int flags);
 int qcow2_image_zero(Qcow2Image *img, int64_t offset, int64_t bytes,
