@@ -153,20 +153,20 @@ static int REQUIRES(driver_class) prepare(BlockDriverState *bs)
 
 /* What lies behind all that was ever in the file or allocated reads as zeroes
  * as soon as the file is so long. */
-static bool REQUIRES(driver_class)
-note_high(BlockDriverState *bs, const Claim *claim)
+bool qcow2_note_used(BlockDriverState *bs, uint64_t first, uint64_t n)
 {
     BDRVQcow2State *s = bs->opaque;
     bool fresh;
 
     if (s->high_cluster == 0) {
+        /* A crash may have left data behind what refcounts know of. */
         int64_t length = bdrv_getlength(bs->file->bs);
 
         s->high_cluster = length < 0 ? INT64_MAX :
                           DIV_ROUND_UP(length, s->cluster_size);
     }
-    fresh = claim->first >= s->high_cluster;
-    s->high_cluster = MAX(s->high_cluster, claim->first + claim->n);
+    fresh = first >= s->high_cluster;
+    s->high_cluster = MAX(s->high_cluster, first + n);
     return fresh;
 }
 
@@ -207,7 +207,7 @@ int64_t qcow2_alloc_data(BlockDriverState *bs, int64_t bytes, bool *fresh)
     if (ret < 0) {
         return ret;
     }
-    *fresh = note_high(bs, &claim);
+    *fresh = qcow2_note_used(bs, claim.first, claim.n);
     return claim.first << s->cluster_bits;
 }
 
@@ -256,7 +256,7 @@ int64_t qcow2_alloc_clusters_at(BlockDriverState *bs, int64_t offset,
         return ret;
     }
     if (claim.n) {
-        note_high(bs, &claim);
+        qcow2_note_used(bs, claim.first, claim.n);
     }
     return claim.n << s->cluster_bits;
 }

@@ -26,9 +26,6 @@ void qcow2_refblock_fill(BDRVQcow2State *s, Qcow2Table *t, uint64_t cluster,
 uint64_t qcow2_refblock_end(const BDRVQcow2State *s, uint64_t cluster);
 /* The number of the first cluster that can never be allocated. */
 uint64_t qcow2_max_clusters(const BDRVQcow2State *s);
-/* The refcounts of these have become 0. */
-void qcow2_note_freed(BDRVQcow2State *s, uint64_t cluster, uint64_t n)
-    REQUIRES(driver_class);
 
 /* The block that entry @index of the table points at. */
 void qcow2_reftable_set(BDRVQcow2State *s, uint64_t index, int64_t offset)
@@ -54,6 +51,11 @@ int qcow2_refblock_make(BlockDriverState *bs, uint64_t cluster, uint64_t left,
                         uint64_t want) REQUIRES(driver_class);
 
 /* ---- qcow2-alloc.c ---- */
+
+/* Note that these clusters are, or may be, written from now on.  True: nothing
+ * ever was there, so the file reads as zeroes. */
+bool qcow2_note_used(BlockDriverState *bs, uint64_t first, uint64_t n)
+    REQUIRES(driver_class);
 
 /* As qcow2_alloc_clusters(); *@fresh: the file was never written there, so it
  * reads as zeroes. */

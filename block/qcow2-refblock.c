@@ -88,7 +88,7 @@ make_block(BlockDriverState *bs, uint64_t block, uint64_t cluster,
         qcow2_refblock_fill(s, t, start, end - start, 1);
     }
     qcow2_reftable_set(s, block, offset);
-    s->high_cluster = MAX(s->high_cluster, cluster + 1);
+    qcow2_note_used(bs, cluster, 1);
     return 0;
 }
 
@@ -342,8 +342,7 @@ grow_table(BlockDriverState *bs, uint64_t min_entries)
     if (ret < 0) {
         return ret;
     }
-    s->high_cluster = MAX(s->high_cluster,
-                          nt.start + nt.n_blocks + nt.n_table);
+    qcow2_note_used(bs, nt.start, nt.n_blocks + nt.n_table);
     ret = write_and_switch(bs, &nt);
     if (ret < 0) {
         qcow2_metadata_remove(s, nt.start << s->cluster_bits,

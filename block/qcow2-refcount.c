@@ -152,8 +152,10 @@ int qcow2_get_refcount(BlockDriverState *bs, int64_t cluster_index,
 
 /* ---- Changing them ---- */
 
-void qcow2_note_freed(BDRVQcow2State *s, uint64_t cluster, uint64_t n)
+static void REQUIRES(driver_class)
+note_freed(BlockDriverState *bs, uint64_t cluster, uint64_t n)
 {
+    BDRVQcow2State *s = bs->opaque;
     int64_t start = cluster << s->cluster_bits;
     int64_t bytes = n << s->cluster_bits;
 
@@ -163,6 +165,8 @@ void qcow2_note_freed(BDRVQcow2State *s, uint64_t cluster, uint64_t n)
     if (s->free_byte_offset >= start && s->free_byte_offset < start + bytes) {
         s->free_byte_offset = 0;
     }
+    /* It may have been written, even if it lay behind the end of the file. */
+    qcow2_note_used(bs, cluster, n);
 }
 
 /* Can all @n of them, in block @t, be changed? */
@@ -186,16 +190,18 @@ check_delta(BDRVQcow2State *s, Qcow2Table *t, uint64_t cluster, uint64_t n,
 }
 
 static void REQUIRES(driver_class)
-apply_delta(BDRVQcow2State *s, Qcow2Table *t, uint64_t cluster, uint64_t n,
+apply_delta(BlockDriverState *bs, Qcow2Table *t, uint64_t cluster, uint64_t n,
             int64_t delta)
 {
+    BDRVQcow2State *s = bs->opaque;
+
     for (uint64_t i = 0; i < n; i++) {
         uint64_t value = qcow2_refblock_read(s, t, cluster + i) +
                          (uint64_t)delta;
 
         qcow2_refblock_fill(s, t, cluster + i, 1, value);
         if (value == 0) {
-            qcow2_note_freed(s, cluster + i, 1);
+            note_freed(bs, cluster + i, 1);
         }
     }
 }
@@ -232,7 +238,7 @@ update_in_block(BlockDriverState *bs, uint64_t cluster, uint64_t n,
     }
     ret = t ? check_delta(s, t, cluster, n, delta) : -EIO;
     if (ret == 0) {
-        apply_delta(s, t, cluster, n, delta);
+        apply_delta(bs, t, cluster, n, delta);
     } else if (delta < 0) {
         qcow2_signal_corruption_locked(bs, true,
             (int64_t)(cluster << s->cluster_bits),
