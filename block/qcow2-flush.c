@@ -11,8 +11,8 @@
  *     refcount blocks.  The lock may be dropped in between (memory is
  *     allocated), so later copies may be newer.  That is the harmless
  *     direction: nothing that is copied refers to something that is not.
- *   - The data of the clusters that a copied L2 entry refers to had been written
- *     when the entry was set, so the sync that follows covers it.
+ *   - The data of the clusters that a copied L2 entry refers to was written
+ *     before the entry was set, so the sync that follows covers it.
  *   - A refcount that went down did so after the tables that no longer refer to
  *     the cluster were durable (qcow2-free.c).
  *
@@ -21,8 +21,8 @@
  * leaves dirty what it did not write, and the next one tries again.
  *
  * Two sorts: a flush ends with a sync, and frees clusters that it no longer
- * needs; a write-back, which makes room in a cache, does not.  A round that both
- * wait for is a flush.
+ * needs; a write-back, which makes room in a cache, does not.  A round that
+ * both wait for is a flush.
  *
  * Syncs are of the image file and of an external data file: L2 entries refer to
  * both.

@@ -9,7 +9,7 @@
  *                under the lock that it holds.
  *   waiting      a flush has begun after that: it closes the batch, and starts
  *                its grace period.
- *   durable      that flush, or one after it, has succeeded, with its last sync.
+ *   durable      that flush, or one after it, has succeeded, last sync and all.
  *   taken        the grace period is over, too, and a thread has taken the
  *                batch: it punches what nobody else refers to, forgets what is
  *                cached of it, and only then counts the reference down.

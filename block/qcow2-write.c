@@ -11,7 +11,7 @@
  *            count yet: it reads as zeroes, or misses some subclusters.
  *
  * Copying is by the guest's view: what a read would return there, wherever
- * that is.  Where nothing needs to be copied because it reads as zeroes, and the
+ * that is.  Where nothing needs to be copied as it reads as zeroes, and the
  * host cluster lies where the file was never written, not even the zeroes are.
  *
  * The steps are those of docs/devel/qcow2.md, "Writing".  The L2 slice is

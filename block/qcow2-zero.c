@@ -3,7 +3,7 @@
  *
  * A part of one L2 slice at a time.  Its guest clusters are registered as in
  * flight, so what allocates there comes before or after; then entries change
- * at one moment.  Clusters that are not needed any more go to qcow2_free_later().
+ * at one moment.  Clusters that are not needed any more are freed later.
  *
  * Two things happen to the file's data at once, while the range is registered,
  * not later: zeroes in a raw external data file, which must hold what the guest
