@@ -301,13 +301,15 @@ int qcow2_mark_dirty(BlockDriverState *bs)
 
 int qcow2_mark_clean(BlockDriverState *bs)
 {
+    BDRVQcow2State *s = bs->opaque;
     /* All of it, lazy refcounts too, and then a sync. */
     int ret = qcow2_write_back_metadata(bs);
 
     if (ret == 0) {
         ret = qcow2_flush_metadata(bs);
     }
-    return ret < 0 ? ret : change_features(bs, 0, QCOW2_INCOMPAT_DIRTY);
+    return ret < 0 || s->refcounts_suspect ? ret :
+           change_features(bs, 0, QCOW2_INCOMPAT_DIRTY);
 }
 
 int qcow2_mark_corrupt(BlockDriverState *bs)

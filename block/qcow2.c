@@ -313,6 +313,23 @@ static bool drop_stale_features(BlockDriverState *bs, const Qcow2Header *h,
     return ret == 0;
 }
 
+static bool list_all_metadata(BlockDriverState *bs, Error **errp)
+{
+    BDRVQcow2State *s = bs->opaque;
+
+    return qcow2_list_metadata(bs, errp) &&
+           (!s->snapshots || qcow2_list_snapshot_metadata(bs, errp));
+}
+
+/* It was not closed properly: its refcounts must be right before anything is
+ * allocated. */
+static bool repair_if_dirty(BlockDriverState *bs, Error **errp)
+{
+    BDRVQcow2State *s = bs->opaque;
+
+    return !s->refcounts_suspect || qcow2_repair_dirty(bs, errp) == 0;
+}
+
 static bool open_image(BlockDriverState *bs, json_t *options, int flags,
                        Error **errp)
 {
@@ -320,23 +337,29 @@ static bool open_image(BlockDriverState *bs, json_t *options, int flags,
     g_autoptr(Qcow2Header) h = qcow2_header_read(bs->file, errp);
 
     if (!h || ((flags & BDRV_O_RDWR) && !(flags & BDRV_O_CHECK) &&
-               !qcow2_check_writable(h->incompatible_features, errp))) {
+               !qcow2_check_writable(h->incompatible_features &
+                                     ~(uint64_t)QCOW2_INCOMPAT_DIRTY,
+                                     errp))) {
         return false;
     }
     s->writable = flags & BDRV_O_RDWR;
+    s->refcounts_suspect = s->writable && (h->incompatible_features &
+                                           QCOW2_INCOMPAT_DIRTY);
     set_header(s, h);
     if (!set_options(bs, options, flags, errp) ||
         !set_data_file(bs, h, options, flags, errp) ||
-        !load_l1(bs, h, errp) || !load_reftable(bs, h, errp) ||
-        !qcow2_read_snapshots(bs, errp)) {
+        !load_l1(bs, h, errp) || !load_reftable(bs, h, errp)) {
         return false;
     }
-    if (s->writable && (!qcow2_list_metadata(bs, errp) ||
-                        !qcow2_list_snapshot_metadata(bs, errp))) {
+    /* A check reads snapshots itself: what is wrong with them is a finding. */
+    if (!(flags & BDRV_O_CHECK) && !qcow2_read_snapshots(bs, errp)) {
+        return false;
+    }
+    if (s->writable && !list_all_metadata(bs, errp)) {
         return false;
     }
     if (s->writable && !(flags & BDRV_O_CHECK) &&
-        !drop_stale_features(bs, h, errp)) {
+        !(drop_stale_features(bs, h, errp) && repair_if_dirty(bs, errp))) {
         return false;
     }
     if (s->image_backing_file) {
@@ -473,6 +496,7 @@ BlockDriver bdrv_qcow2 = {
     .flushes_children = true,
     .supported_write_flags = BDRV_REQ_WRITE_COMPRESSED,
     .supported_zero_flags = BDRV_REQ_MAY_UNMAP,
+    .check = qcow2_check,
     .block_status = qcow2_block_status,
     .snapshot_create = qcow2_snapshot_create,
     .snapshot_goto = qcow2_snapshot_goto,

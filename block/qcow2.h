@@ -193,6 +193,8 @@ typedef struct BDRVQcow2State {
     char *image_data_file;          /* its name in the header; may be NULL */
     char *image_backing_file, *image_backing_format;   /* as in the header */
     bool writable;                  /* opened so: tables may change */
+    bool refcounts_suspect;         /* dirty when it was opened, and not yet
+                                     * repaired: the dirty bit has to stay */
     int64_t disk_size;              /* virtual, bytes; whole sectors */
 
     /* … and options. */
@@ -553,6 +555,14 @@ void qcow2_signal_corruption_locked(BlockDriverState *bs, bool fatal,
                                     int64_t offset, int64_t bytes,
                                     const char *fmt, ...)
     G_GNUC_PRINTF(5, 6) REQUIRES(driver_class);
+
+/* ---- qcow2-check.c, qcow2-repair.c: control thread, drained ---- */
+
+/* BlockDriver.check: counts and repairs; text about it goes to stderr. */
+int qcow2_check(BlockDriverState *bs, BdrvCheckResult *res, BdrvCheckMode fix);
+/* Opening an image for writing that was not closed properly: repair all.  0, or
+ * -errno with @errp if something is left to be repaired. */
+int qcow2_repair_dirty(BlockDriverState *bs, Error **errp);
 
 /* ---- qcow2-compress.c ---- */
 
