@@ -1,0 +1,386 @@
+/*
+ * qcow2: what a check finds, that a repair repairs it, and that a repair which
+ * stops at any of its requests has made nothing worse.
+ *
+ * Images are damaged while they are closed; afterwards the installed qemu-img
+ * has to find nothing, and the guest has to see what it saw.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "qemu/osdep.h"
+#include "qcow2-image.h"
+#include "test-driver.h"
+#include "qemu/bswap.h"
+#include "qemu/thread.h"
+#include "block/qcow2-check.h"
+
+/* ---- Counts ---- */
+
+static void test_refs_many(void)
+{
+    Qcow2RefMap *m = qcow2_refs_new(10000);
+
+    for (int i = 0; i < 500; i++) {
+        qcow2_refs_add(m, 3, 5000);
+    }
+    for (int64_t c = 0; c < 10000; c++) {
+        uint64_t expected = c >= 3 && c < 5003 ? 500 : 0;
+
+        g_assert_cmpuint(qcow2_refs_get(m, c), ==, expected);
+    }
+    g_assert_cmpuint(qcow2_refs_max(m), ==, 500);
+    qcow2_refs_free(m);
+}
+
+typedef struct Counting {
+    Qcow2RefMap *m;
+    uint64_t calls;                     /* atomic */
+} Counting;
+
+static void count_in_thread(void *opaque, unsigned thread)
+{
+    Counting *c = opaque;
+
+    for (int i = 0; i < 200; i++) {
+        qcow2_refs_add(c->m, 1 + thread, 600);
+        __atomic_fetch_add(&c->calls, 1, __ATOMIC_SEQ_CST);
+    }
+}
+
+static void test_refs_concurrent(void)
+{
+    Counting c = { .m = qcow2_refs_new(1000) };
+
+    qcow2_check_in_threads(count_in_thread, &c, QCOW2_CHECK_MAX_THREADS);
+    /* All threads have counted these. */
+    g_assert_cmpuint(qcow2_refs_get(c.m, 300), ==, c.calls);
+    g_assert_cmpuint(qcow2_refs_get(c.m, 0), ==, 0);
+    g_assert_cmpuint(qcow2_refs_get(c.m, 700), ==, 0);
+    qcow2_refs_free(c.m);
+}
+
+static void test_refs_sparse(void)
+{
+    Qcow2RefMap *m = qcow2_refs_new(INT64_C(1) << 36);
+
+    g_assert_nonnull(m);
+    qcow2_refs_add(m, (INT64_C(1) << 36) - 1, 1);
+    g_assert_null(qcow2_refs_page(m, 0));
+    g_assert_nonnull(qcow2_refs_page(m, (INT64_C(1) << 24) - 1));
+    qcow2_refs_free(m);
+    g_assert_null(qcow2_refs_new(INT64_C(1) << 50));
+}
+
+/* ---- Damage ---- */
+
+typedef struct Damage {
+    const char *name;
+    void (*hurt)(uint8_t *d);
+} Damage;
+
+static uint64_t l1_of(const uint8_t *d)
+{
+    return ldq_be_p(d + 40);
+}
+
+static uint64_t reftable_of(const uint8_t *d)
+{
+    return ldq_be_p(d + 48);
+}
+
+static uint8_t *l2_of(uint8_t *d)
+{
+    return d + (ldq_be_p(d + l1_of(d)) & QCOW2_L1_OFFSET_MASK);
+}
+
+static uint8_t *block_of(uint8_t *d)
+{
+    return d + ldq_be_p(d + reftable_of(d));
+}
+
+static void flip(uint8_t *p, uint64_t bits)
+{
+    stq_be_p(p, ldq_be_p(p) ^ bits);
+}
+
+static void hurt_l2_copied(uint8_t *d)
+{
+    flip(l2_of(d), QCOW2_OFLAG_COPIED);
+    flip(l2_of(d) + 16, QCOW2_OFLAG_COPIED);
+}
+
+static void hurt_l1_copied(uint8_t *d)
+{
+    flip(d + l1_of(d), QCOW2_OFLAG_COPIED);
+}
+
+static void hurt_refcounts(uint8_t *d)
+{
+    for (int i = 3; i < 20; i++) {
+        stw_be_p(block_of(d) + 2 * i, 1 + i % 4);
+    }
+}
+
+static void hurt_refcounts_zero(uint8_t *d)
+{
+    memset(block_of(d), 0, 64);
+}
+
+static void hurt_leak(uint8_t *d)
+{
+    for (int i = 3; i < 10; i++) {
+        stw_be_p(block_of(d) + 2 * i, 300);
+    }
+}
+
+static void hurt_reftable_entry(uint8_t *d)
+{
+    flip(d + reftable_of(d), 0x200);
+}
+
+static void hurt_reftable_bits(uint8_t *d)
+{
+    flip(d + reftable_of(d), 1);
+}
+
+static void hurt_reftable_twice(uint8_t *d)
+{
+    stq_be_p(d + reftable_of(d) + 8, ldq_be_p(d + reftable_of(d)));
+}
+
+static void hurt_reftable_past_end(uint8_t *d)
+{
+    stq_be_p(d + reftable_of(d), UINT64_C(1) << 40);
+}
+
+static void hurt_reftable_zero(uint8_t *d)
+{
+    stq_be_p(d + reftable_of(d), 0);
+}
+
+static void hurt_all(uint8_t *d)
+{
+    hurt_l2_copied(d);
+    hurt_l1_copied(d);
+    hurt_refcounts(d);
+    hurt_reftable_bits(d);
+    d[79] |= QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT;
+}
+
+static const Damage damages[] = {
+    { "l2-copied", hurt_l2_copied },
+    { "l1-copied", hurt_l1_copied },
+    { "refcounts", hurt_refcounts },
+    { "refcounts-zero", hurt_refcounts_zero },
+    { "leak", hurt_leak },
+    { "reftable-entry", hurt_reftable_entry },
+    { "reftable-bits", hurt_reftable_bits },
+    { "reftable-twice", hurt_reftable_twice },
+    { "reftable-past-end", hurt_reftable_past_end },
+    { "reftable-zero", hurt_reftable_zero },
+    { "all", hurt_all },
+};
+
+/* ---- An image, damaged and repaired ---- */
+
+static void load(const Qcow2Image *img, char **data, gsize *size)
+{
+    g_assert_true(g_file_get_contents(img->path, data, size, NULL));
+}
+
+static void store(const Qcow2Image *img, const char *data, gsize size)
+{
+    g_assert_true(g_file_set_contents(img->path, data, size, NULL));
+}
+
+/* By the installed tool, so that clusters are shared. */
+static void take_snapshot(const Qcow2Image *img)
+{
+    const char *argv[] = { "qemu-img", "snapshot", "-c", "s", img->path, NULL };
+    int status;
+
+    g_assert_true(g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH,
+                               NULL, NULL, NULL, NULL, &status, NULL));
+    g_assert_true(g_spawn_check_wait_status(status, NULL));
+}
+
+static Qcow2Image *new_image(const Damage *damage, char **hurt, gsize *size)
+{
+    Qcow2Image *img = qcow2_image_new("cluster_size=4096", 1 * MiB, false);
+
+    qcow2_image_open(img, NULL);
+    for (int i = 0; i < 30; i++) {
+        qcow2_image_write(img, i * 4096, 4096, i, 0);
+    }
+    qcow2_image_close(img);
+    take_snapshot(img);
+    qcow2_image_open(img, NULL);
+    for (int i = 0; i < 30; i += 3) {
+        qcow2_image_write(img, i * 4096, 4096, 100 + i, 0);
+    }
+    qcow2_image_close(img);
+    load(img, hurt, size);
+    damage->hurt((uint8_t *)*hurt);
+    store(img, *hurt, *size);
+    return img;
+}
+
+static void open_for_check(Qcow2Image *img)
+{
+    json_t *o = json_pack("{s:s, s:{s:s, s:{s:s, s:s}}}", "driver", "qcow2",
+                          "file", "driver", "blkdebug", "image",
+                          "driver", "file", "filename", img->path);
+
+    img->blk = blk_new_open(img->graph, NULL, NULL, o,
+                            BDRV_O_RDWR | BDRV_O_CHECK, &error_abort);
+}
+
+static int check(Qcow2Image *img, BdrvCheckResult *res, BdrvCheckMode fix)
+{
+    BlockDriverState *bs = qcow2_image_bs(img);
+
+    *res = (BdrvCheckResult) { 0 };
+    return bs->drv->check(bs, res, fix);
+}
+
+static void repair_whole(Qcow2Image *img)
+{
+    BdrvCheckResult res;
+
+    open_for_check(img);
+    g_assert_cmpint(check(img, &res, BDRV_FIX_LEAKS | BDRV_FIX_ERRORS), ==, 0);
+    g_assert_cmpint(check(img, &res, 0), ==, 0);
+    g_assert_cmpint(res.corruptions, ==, 0);
+    g_assert_cmpint(res.leaks, ==, 0);
+    g_assert_cmpint(res.check_errors, ==, 0);
+    qcow2_image_close(img);
+    qcow2_image_assert_good(img);
+}
+
+static void test_found(gconstpointer opaque)
+{
+    const Damage *damage = opaque;
+    g_autofree char *hurt = NULL, *after = NULL;
+    Qcow2Image *img;
+    BdrvCheckResult res;
+    gsize size, size_after;
+
+    if (!qcow2_image_can_run()) {
+        return;
+    }
+    img = new_image(damage, &hurt, &size);
+    open_for_check(img);
+    g_assert_cmpint(check(img, &res, 0), ==, 0);
+    g_assert_cmpint(res.leaks + res.corruptions, >, 0);
+    qcow2_image_close(img);
+    /* And nothing was written. */
+    load(img, &after, &size_after);
+    g_assert_cmpmem(hurt, size, after, size_after);
+    repair_whole(img);
+    qcow2_image_free(img);
+}
+
+/* The repair ends at its nth request, for every n. */
+static void test_interrupted(gconstpointer opaque)
+{
+    const Damage *damage = opaque;
+    g_autofree char *hurt = NULL;
+    BdrvCheckResult res;
+    Qcow2Image *img;
+    bool fired = true;
+    gsize size;
+
+    if (!qcow2_image_can_run()) {
+        return;
+    }
+    img = new_image(damage, &hurt, &size);
+    for (int n = 1; fired; n++) {
+        BlockDriverState *file;
+        int ret;
+
+        store(img, hurt, size);
+        open_for_check(img);
+        file = qcow2_image_bs(img)->file->bs;
+        g_assert_cmpint(blkdebug_arm(file, n, EIO), ==, 0);
+        ret = check(img, &res, BDRV_FIX_LEAKS | BDRV_FIX_ERRORS);
+        fired = blkdebug_fired(file);
+        blkdebug_arm(file, 0, 0);
+        if (ret == 0 && !res.check_errors && !res.corruptions) {
+            /* A read of tables ahead failed, and was done again. */
+            g_assert_cmpint(check(img, &res, 0), ==, 0);
+            g_assert_cmpint(res.corruptions + res.leaks, ==, 0);
+        }
+        qcow2_image_close(img);
+        repair_whole(img);
+    }
+    qcow2_image_free(img);
+}
+
+static void test_leaks_only(void)
+{
+    g_autofree char *hurt = NULL, *after = NULL;
+    const Damage damage = { "refcounts", hurt_refcounts };
+    BdrvCheckResult res, before;
+    Qcow2Image *img;
+    gsize size;
+
+    if (!qcow2_image_can_run()) {
+        return;
+    }
+    img = new_image(&damage, &hurt, &size);
+    open_for_check(img);
+    g_assert_cmpint(check(img, &before, 0), ==, 0);
+    g_assert_cmpint(check(img, &res, BDRV_FIX_LEAKS), ==, 0);
+    g_assert_cmpint(res.leaks_fixed, ==, before.leaks);
+    g_assert_cmpint(res.corruptions_fixed, ==, 0);
+    g_assert_cmpint(res.corruptions, >, 0);
+    g_assert_cmpint(check(img, &res, 0), ==, 0);
+    g_assert_cmpint(res.leaks, ==, 0);
+    g_assert_cmpint(res.corruptions, >, 0);
+    qcow2_image_close(img);
+    qcow2_image_free(img);
+}
+
+static void hurt_dirty(uint8_t *d)
+{
+    hurt_refcounts_zero(d);
+    d[79] |= QCOW2_INCOMPAT_DIRTY;
+}
+
+static void test_dirty_open(void)
+{
+    g_autofree char *hurt = NULL;
+    const Damage damage = { "dirty", hurt_dirty };
+    Qcow2Image *img;
+    gsize size;
+
+    if (!qcow2_image_can_run()) {
+        return;
+    }
+    img = new_image(&damage, &hurt, &size);
+    qcow2_image_open(img, NULL);
+    qcow2_image_write(img, 500 * KiB, 64 * KiB, 7, 0);
+    qcow2_image_close(img);
+    qcow2_image_assert_good(img);
+    qcow2_image_free(img);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/qcow2-check/refs/many", test_refs_many);
+    g_test_add_func("/qcow2-check/refs/concurrent", test_refs_concurrent);
+    g_test_add_func("/qcow2-check/refs/sparse", test_refs_sparse);
+    for (size_t i = 0; i < ARRAY_SIZE(damages); i++) {
+        g_autofree char *found = g_strdup_printf("/qcow2-check/found/%s",
+                                                 damages[i].name);
+        g_autofree char *cut = g_strdup_printf("/qcow2-check/interrupted/%s",
+                                               damages[i].name);
+
+        g_test_add_data_func(found, &damages[i], test_found);
+        g_test_add_data_func(cut, &damages[i], test_interrupted);
+    }
+    g_test_add_func("/qcow2-check/leaks-only", test_leaks_only);
+    g_test_add_func("/qcow2-check/dirty/open", test_dirty_open);
+    return g_test_run();
+}
