@@ -4,6 +4,7 @@
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
 #include "qemu/osdep.h"
+#include "crypto/block.h"
 #include "qcow2.h"
 
 /* File names are bytes; JSON wants UTF-8. */
@@ -12,12 +13,6 @@ static json_t *string_of_bytes(const char *s)
     g_autofree char *valid = g_utf8_make_valid(s, -1);
 
     return json_string(valid);
-}
-
-static json_t *encrypt_info(const BDRVQcow2State *s)
-{
-    return json_pack("{s:s}", "format",
-                     s->crypt_method == QCOW2_CRYPT_AES ? "aes" : "luks");
 }
 
 /* What version 2 cannot have, it does not mention. */
@@ -68,7 +63,8 @@ json_t *qcow2_get_specific_info(BlockDriverState *bs, Error **errp)
         add_v3_info(s, data);
     }
     if (s->crypt_method != QCOW2_CRYPT_NONE) {
-        json_object_set_new(data, "encrypt", encrypt_info(s));
+        json_object_set_new(data, "encrypt",
+                            qcrypto_block_get_info(s->crypto));
     }
     return json_pack("{s:s, s:o}", "type", "qcow2", "data", data);
 }

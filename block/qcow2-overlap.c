@@ -223,6 +223,9 @@ int qcow2_metadata_add_active(BDRVQcow2State *s)
         Qcow2MetadataKind kind;
     } ranges[] = {
         { 0, s->cluster_size, QCOW2_OL_MAIN_HEADER },
+        /* Who loses it loses all data: guarded as the header that has it. */
+        { s->crypto_header_offset, s->crypto_header_length,
+          QCOW2_OL_MAIN_HEADER },
         { s->l1->offset, s->l1->size * sizeof(uint64_t), QCOW2_OL_ACTIVE_L1 },
         { s->reftable_offset, s->reftable_size * sizeof(uint64_t),
           QCOW2_OL_REFCOUNT_TABLE },

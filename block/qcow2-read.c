@@ -46,11 +46,10 @@ static int read_decrypted(const Piece *p, int64_t host, void *buf,
                           int64_t done, int64_t n)
 {
     BDRVQcow2State *s = p->bs->opaque;
-    int64_t tweak = s->crypt_method == QCOW2_CRYPT_LUKS ? host : p->offset;
     int ret = bdrv_pread(s->data_file, host + done, n, buf, 0);
 
     if (ret == 0) {
-        ret = s->decrypt(s->crypto, tweak + done, buf, n);
+        ret = qcow2_decrypt(s, p->offset + done, host + done, buf, n);
     }
     if (ret == 0) {
         qemu_iovec_from_buf(p->qiov, p->qiov_offset + done, buf, n);
@@ -78,7 +77,7 @@ static int read_normal(const Piece *p, int64_t host)
     BDRVQcow2State *s = p->bs->opaque;
 
     if (s->crypt_method != QCOW2_CRYPT_NONE) {
-        return s->crypto ? read_encrypted(p, host) : -EACCES;
+        return s->has_key ? read_encrypted(p, host) : -EACCES;
     }
     bdrv_debug_event(p->bs->file->bs, "read_aio");
     return bdrv_preadv(s->data_file, host, p->bytes, p->qiov, p->qiov_offset,

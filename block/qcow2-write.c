@@ -63,12 +63,11 @@ static int write_encrypted(BlockDriverState *bs, int64_t guest, int64_t host,
 
     for (int64_t done = 0; ret == 0 && done < bytes; ) {
         int64_t n = MIN(size, bytes - done);
-        int64_t iv = s->crypt_method == QCOW2_CRYPT_AES ? guest : host;
         QEMUIOVector bounce;
 
         qemu_iovec_init_buf(&bounce, buf, n);
         qemu_iovec_to_buf(qiov, qiov_offset + done, buf, n);
-        ret = s->encrypt(s->crypto, iv + done, buf, n);
+        ret = qcow2_encrypt(s, guest + done, host + done, buf, n);
         if (ret == 0) {
             ret = write_host(bs, host + done, n, &bounce, 0, 0);
         }
@@ -91,8 +90,7 @@ static int write_data(BlockDriverState *bs, int64_t guest, int64_t host,
     if (s->crypt_method == QCOW2_CRYPT_NONE) {
         return write_host(bs, host, bytes, qiov, qiov_offset, flags);
     }
-    return s->crypto ?
-           write_encrypted(bs, guest, host, bytes, qiov, qiov_offset) : -EIO;
+    return write_encrypted(bs, guest, host, bytes, qiov, qiov_offset);
 }
 
 /* ---- A chunk: what has to be done ---- */

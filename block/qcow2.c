@@ -108,6 +108,7 @@ static void destroy_state(BDRVQcow2State *s)
         g_ptr_array_unref(s->unknown_extensions);
     }
     driver_unlock(&s->lock);
+    qcow2_close_crypto(s);
     g_free(s->l1);
     qcow2_free_snapshots(s);
     g_free(s->image_data_file);
@@ -256,29 +257,13 @@ static bool set_data_file(BlockDriverState *bs, const Qcow2Header *h,
     return true;
 }
 
-/* Data of an encrypted image is of no use without its key. */
-static bool check_encryption(const BDRVQcow2State *s, const Qcow2Options *o,
-                             int flags, Error **errp)
-{
-    if (s->crypt_method == QCOW2_CRYPT_NONE || (flags & BDRV_O_NO_IO)) {
-        return true;
-    }
-    if (!o->encrypt || !json_object_get(o->encrypt, "key-secret")) {
-        error_setg(errp, "Parameter 'encrypt.key-secret' is required for "
-                   "cipher");
-    } else {
-        error_setg(errp, "Encrypted images cannot be read by this version");
-    }
-    return false;
-}
-
 static bool set_options(BlockDriverState *bs, json_t *options, int flags,
                         Error **errp)
 {
     BDRVQcow2State *s = bs->opaque;
     Qcow2Options o;
     bool ok = qcow2_options_take(bs, options, flags, &o, errp) &&
-              check_encryption(s, &o, flags, errp);
+              qcow2_open_crypto(bs, o.encrypt, flags, errp);
 
     if (ok) {
         qcow2_options_apply(s, &o);

@@ -178,14 +178,8 @@ typedef struct BDRVQcow2State {
     uint64_t cluster_offset_mask;
     Qcow2CompressionType compression_type;
     Qcow2CryptMethod crypt_method;
-    /* NULL: not encrypted, or not opened.  With it two functions that change
-     * whole sectors in place; @offset is the guest's with AES, the host's with
-     * LUKS ("Data encryption").  0 or -errno. */
-    struct QCryptoBlock *crypto;
-    int (*encrypt)(struct QCryptoBlock *crypto, int64_t offset, void *buf,
-                   size_t bytes);
-    int (*decrypt)(struct QCryptoBlock *crypto, int64_t offset, void *buf,
-                   size_t bytes);
+    struct QCryptoBlock *crypto;    /* NULL: not encrypted */
+    bool has_key;                   /* … and data can be read and written */
     int64_t crypto_header_offset, crypto_header_length;
     BdrvChild *data_file;           /* == bs->file without an external one */
     bool has_data_file;             /* an external one (opened or not) … */
@@ -563,6 +557,29 @@ int qcow2_check(BlockDriverState *bs, BdrvCheckResult *res, BdrvCheckMode fix);
 /* Opening an image for writing that was not closed properly: repair all.  0, or
  * -errno with @errp if something is left to be repaired. */
 int qcow2_repair_dirty(BlockDriverState *bs, Error **errp);
+
+/* ---- qcow2-crypto.c ---- */
+
+/* At open, after the header was read: the key, by @encrypt (what is left of
+ * that option; may be NULL), unless @flags have BDRV_O_NO_IO.  Nothing to do if
+ * the image is not encrypted.  Control thread; blocks. */
+bool qcow2_open_crypto(BlockDriverState *bs, json_t *encrypt, int flags,
+                       Error **errp) EXCLUDES(driver_class);
+void qcow2_close_crypto(BDRVQcow2State *s);
+/* Whole sectors in place, at @guest of the disk, @host of the file with the
+ * data.  Any thread.  0; -EACCES: there is no key. */
+int qcow2_encrypt(const BDRVQcow2State *s, int64_t guest, int64_t host,
+                  void *buf, size_t bytes);
+int qcow2_decrypt(const BDRVQcow2State *s, int64_t guest, int64_t host,
+                  void *buf, size_t bytes);
+/*
+ * Change the key slots as those of @options (flat) say that begin with
+ * "encrypt.", which are taken: qcow2_crypto_amend_opts.  Without any, nothing
+ * is done.  Durable when it returns.  Control thread, drained.
+ */
+bool qcow2_amend_crypto(BlockDriverState *bs, json_t *options, bool force,
+                        Error **errp) EXCLUDES(driver_class);
+extern const BlockCreateOption qcow2_crypto_amend_opts[];
 
 /* ---- qcow2-compress.c ---- */
 
