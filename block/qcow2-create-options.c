@@ -56,7 +56,7 @@ void qcow2_create_options_clear(Qcow2CreateOptions *o)
     g_free(o->backing_file);
     g_free(o->backing_format);
     g_free(o->data_file);
-    g_free(o->key_secret);
+    json_decref(o->encrypt);
     *o = (Qcow2CreateOptions){ 0 };
 }
 
@@ -168,15 +168,11 @@ static bool take_crypt_format(json_t *encrypt, bool alias,
 
 static bool take_encrypt(json_t *options, Qcow2CreateOptions *o, Error **errp)
 {
-    g_autoptr(json_t) encrypt = options_extract_prefix(options, "encrypt.");
     bool alias = false;
 
-    if (!opt_take_bool(options, "encryption", &alias, errp) ||
-        !take_crypt_format(encrypt, alias, o, errp)) {
-        return false;
-    }
-    o->key_secret = opt_take_str(encrypt, "key-secret");
-    return true;
+    o->encrypt = options_extract_prefix(options, "encrypt.");
+    return opt_take_bool(options, "encryption", &alias, errp) &&
+           take_crypt_format(o->encrypt, alias, o, errp);
 }
 
 bool qcow2_create_options_take(json_t *options, Qcow2CreateOptions *o,
@@ -254,12 +250,6 @@ bool qcow2_create_options_check(const Qcow2CreateOptions *o, Error **errp)
     if (o->extended_l2 && o->version >= 3 && o->cluster_bits < 14) {
         error_setg(errp, "Extended L2 entries are only supported with cluster "
                    "sizes of at least %d bytes", 1 << 14);
-        return false;
-    }
-    if (o->crypt_method != QCOW2_CRYPT_NONE) {
-        error_setg(errp, o->key_secret ?
-                   "Encrypted images cannot be created by this version" :
-                   "Parameter 'encrypt.key-secret' is required for cipher");
         return false;
     }
     return check_version(o, errp) && check_files(o, errp);

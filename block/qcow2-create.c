@@ -138,12 +138,14 @@ static uint64_t incompatible_features(const Qcow2CreateOptions *o)
             QCOW2_INCOMPAT_COMPRESSION : 0);
 }
 
-static Qcow2Header header_of(const Qcow2CreateOptions *o, const Qcow2Layout *l)
+static Qcow2Header header_of(const Qcow2CreateOptions *o, const Qcow2Layout *l,
+                             int64_t crypto_bytes)
 {
     return (Qcow2Header) {
         .version = o->version,
         .cluster_bits = o->cluster_bits,
         .size = o->size,
+        .crypt_method = o->crypt_method,
         .l1_size = l->l1_entries,
         .l1_table_offset = l->l1_entries ? l->l1_offset : 0,
         .refcount_table_offset = l->reftable_offset,
@@ -159,14 +161,17 @@ static Qcow2Header header_of(const Qcow2CreateOptions *o, const Qcow2Layout *l)
         .backing_file = o->backing_file,
         .backing_format = o->backing_format,
         .data_file = o->data_file,
+        .has_crypto = crypto_bytes,
+        .crypto_offset = l->extra_offset,
+        .crypto_length = crypto_bytes,
     };
 }
 
 /* In @buf; checked before anything is written. */
 static bool build_header(const Qcow2CreateOptions *o, const Qcow2Layout *l,
-                         uint8_t *buf, Error **errp)
+                         int64_t crypto_bytes, uint8_t *buf, Error **errp)
 {
-    Qcow2Header h = header_of(o, l);
+    Qcow2Header h = header_of(o, l, crypto_bytes);
     int ret = 0;
 
     if (o->backing_file && strlen(o->backing_file) > QCOW2_MAX_BACKING_NAME) {
@@ -223,7 +228,11 @@ static bool fill_image(BlockBackend *blk, const Qcow2CreateOptions *o,
     if (l->data_clusters && !set_length(blk, l->end, mode, errp)) {
         return false;
     }
-    return write_tables(blk, l, errp) && flush(blk, errp) &&
+    return write_tables(blk, l, errp) &&
+           qcow2_create_crypto_header(blk, o, l->extra_offset,
+                                      l->data_offset - l->extra_offset,
+                                      errp) &&
+           flush(blk, errp) &&
            write_all(blk, 0, INT64_C(1) << o->cluster_bits, header,
                      "qcow2 header", errp) &&
            flush(blk, errp);
@@ -254,7 +263,8 @@ static bool create_files(BlockGraph *graph, const char *filename,
     return ok;
 }
 
-static bool lay_out(const Qcow2CreateOptions *o, Qcow2Layout *l, Error **errp)
+static bool lay_out(const Qcow2CreateOptions *o, int64_t crypto_bytes,
+                    Qcow2Layout *l, Error **errp)
 {
     *l = (Qcow2Layout) {
         .disk_size = o->size,
@@ -264,7 +274,9 @@ static bool lay_out(const Qcow2CreateOptions *o, Qcow2Layout *l, Error **errp)
         .allocated = o->preallocation != PREALLOC_MODE_OFF || o->data_file_raw,
         .external_data = o->data_file,
     };
-    if (!qcow2_layout(l, 0) || !l->reftable_fits) {
+    if (!qcow2_layout(l, DIV_ROUND_UP(crypto_bytes,
+                                      INT64_C(1) << o->cluster_bits)) ||
+        !l->reftable_fits) {
         error_setg_errno(errp, EFBIG, "Image size is too large");
         return false;
     }
@@ -277,12 +289,15 @@ bool qcow2_create(BlockGraph *graph, const char *filename, json_t *options,
     Qcow2CreateOptions o;
     Qcow2Layout l;
     g_autofree uint8_t *header = NULL;
+    int64_t crypto_bytes;
     bool ok = qcow2_create_options_take(options, &o, errp) &&
-              qcow2_create_options_check(&o, errp) && lay_out(&o, &l, errp);
+              qcow2_create_options_check(&o, errp) &&
+              qcow2_create_crypto_check(&o, &crypto_bytes, errp) &&
+              lay_out(&o, crypto_bytes, &l, errp);
 
     if (ok) {
         header = g_malloc(INT64_C(1) << o.cluster_bits);
-        ok = build_header(&o, &l, header, errp) &&
+        ok = build_header(&o, &l, crypto_bytes, header, errp) &&
              create_files(graph, filename, options, &o, &l, header, errp);
     }
     qcow2_create_options_clear(&o);

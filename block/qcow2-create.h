@@ -21,7 +21,7 @@ typedef struct Qcow2CreateOptions {
     char *backing_file, *backing_format;
     char *data_file;
     Qcow2CryptMethod crypt_method;
-    char *key_secret;
+    json_t *encrypt;                    /* flat, without its prefix */
 } Qcow2CreateOptions;
 
 extern const BlockCreateOption qcow2_create_opts[];
@@ -33,5 +33,17 @@ bool qcow2_create_options_take(json_t *options, Qcow2CreateOptions *o,
 void qcow2_create_options_clear(Qcow2CreateOptions *o);
 /* What depends on several of them. */
 bool qcow2_create_options_check(const Qcow2CreateOptions *o, Error **errp);
+
+/* ---- qcow2-create-crypto.c ---- */
+
+/* Can it be encrypted as @o says?  *bytes: of the header that this needs in the
+ * image, or 0.  Computes nothing slow. */
+bool qcow2_create_crypto_check(const Qcow2CreateOptions *o, int64_t *bytes,
+                               Error **errp);
+/* If there is to be one, write that header to @offset; @clusters_bytes is its
+ * length in whole clusters. */
+bool qcow2_create_crypto_header(BlockBackend *blk, const Qcow2CreateOptions *o,
+                                int64_t offset, int64_t clusters_bytes,
+                                Error **errp);
 
 #endif

@@ -1,7 +1,8 @@
 /*
  * How a new qcow2 image is laid out:
  *
- *   header | refcount table | refcount blocks | L1 table | L2 tables | data
+ *   header | refcount table | refcount blocks | L1 table | L2 tables |
+ *   LUKS header | data
  *
  * The refcount blocks count themselves, so how many there are is found by
  * trying until the number holds; each try can only need more.
@@ -62,7 +63,8 @@ bool qcow2_layout(Qcow2Layout *l, int64_t extra)
     l->refcount_offset = l->reftable_offset + (l->reftable_clusters << bits);
     l->l1_offset = l->refcount_offset + (l->refcount_blocks << bits);
     l->l2_offset = l->l1_offset + (l->l1_clusters << bits);
-    l->data_offset = l->l2_offset + ((l->l2_tables + extra) << bits);
+    l->extra_offset = l->l2_offset + (l->l2_tables << bits);
+    l->data_offset = l->extra_offset + (extra << bits);
     l->end = l->data_offset + (l->data_clusters << bits);
     l->reftable_fits = l->reftable_clusters << bits <= QCOW2_MAX_REFTABLE_SIZE;
     return true;

@@ -23,7 +23,7 @@ typedef struct Qcow2Layout {
 
     /* Where they are, bytes; in this order, without gaps. */
     int64_t reftable_offset, refcount_offset, l1_offset, l2_offset;
-    int64_t data_offset, end;
+    int64_t extra_offset, data_offset, end;
     int64_t l1_entries;
     bool reftable_fits;             /* not too large for an implementation */
 } Qcow2Layout;

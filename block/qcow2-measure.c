@@ -40,14 +40,11 @@ static bool take_options(json_t *options, Qcow2CreateOptions *o, Error **errp)
     if (!check_names(options, errp)) {
         return false;
     }
-    if (luks) {
-        error_setg(errp, "Encrypted images cannot be measured by this "
-                   "version");
-        return false;
-    }
     json_object_del(options, "compression_type");
     json_object_del(options, "encryption");
-    json_decref(options_extract_prefix(options, "encrypt."));
+    if (!luks) {
+        json_decref(options_extract_prefix(options, "encrypt."));
+    }
     if (!qcow2_create_options_take(options, o, errp)) {
         return false;
     }
@@ -126,14 +123,15 @@ static json_t *measure(const Qcow2CreateOptions *o, BlockDriverState *in_bs,
     Qcow2Layout l = { .cluster_bits = o->cluster_bits,
                       .refcount_order = o->refcount_order,
                       .extended_l2 = o->extended_l2, .allocated = true };
-    int64_t size, data = 0;
+    int64_t size, crypto_bytes, data = 0;
     json_t *result;
 
-    if (!measured_size(o, in_bs, &size, errp)) {
+    if (!qcow2_create_crypto_check(o, &crypto_bytes, errp) ||
+        !measured_size(o, in_bs, &size, errp)) {
         return NULL;
     }
     l.disk_size = ROUND_UP(size, cluster_size);
-    if (!qcow2_layout(&l, 0)) {
+    if (!qcow2_layout(&l, DIV_ROUND_UP(crypto_bytes, cluster_size))) {
         error_setg(errp, "The image size is too large (try using a larger "
                    "cluster size)");
         return NULL;
