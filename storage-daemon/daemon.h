@@ -12,7 +12,6 @@
 
 typedef struct Daemon {
     AioContext *ctx;             /* of the main thread */
-    GPtrArray *objects;          /* of DaemonObject *, in order (objects.c) */
     BlockGraph *graph;
     GPtrArray *nodes;            /* of BlockDriverState *, a reference each */
     BlockExportList *exports;
@@ -23,11 +22,11 @@ typedef struct Daemon {
 
 /* Create the object that @arg describes, or print the help it asks for and
  * exit. */
-bool daemon_add_object(Daemon *d, const char *arg, Error **errp);
-/* A BlockExportFindIOThread; @opaque is the Daemon. */
+bool daemon_add_object(const char *arg, Error **errp);
+/* A BlockExportFindIOThread; @opaque is not used. */
 IOThread *daemon_find_iothread(void *opaque, const char *id);
 /* Nothing uses them any more. */
-void daemon_free_objects(Daemon *d);
+void daemon_free_iothreads(void);
 
 /* ---- nodes.c: --blockdev and --x-drive ---- */
 

@@ -124,7 +124,7 @@ static bool handle_option(Daemon *d, int c, const char *arg, Error **errp)
     case OPT_EXPORT:
         return daemon_add_export(d, arg, errp);
     case OPT_OBJECT:
-        return daemon_add_object(d, arg, errp);
+        return daemon_add_object(arg, errp);
     case OPT_CHARDEV:
         return refuse_option("Character devices", errp);
     case OPT_MONITOR:
@@ -182,7 +182,6 @@ static void set_up(Daemon *d, const Settings *settings)
     d->ctx = aio_context_new(&error_fatal);
     aio_context_enter(d->ctx);
     daemon_set_up_signals(d, &error_fatal);
-    d->objects = g_ptr_array_new();
     d->graph = block_graph_new();
     d->nodes = g_ptr_array_new();
     d->exports = block_export_list_new(d->graph, daemon_find_iothread, d);
@@ -194,7 +193,7 @@ static void tear_down(Daemon *d)
     block_export_list_free(d->exports);
     daemon_free_nodes(d);
     block_graph_free(d->graph);
-    daemon_free_objects(d);
+    daemon_free_iothreads();
     daemon_clean_up_signals(d);
     aio_context_leave(d->ctx);
     aio_context_unref(d->ctx);

@@ -1,16 +1,20 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * --object: iothreads.
+ * --object: iothreads, and secrets for encrypted images.
  */
 #include "qemu/osdep.h"
+#include "crypto/secret.h"
 #include "daemon.h"
 #include "qemu/cutils.h"
 #include "qemu/options.h"
 
-typedef struct DaemonObject {
+typedef struct DaemonIOThread {
     char *id;
     IOThread *iothread;
-} DaemonObject;
+} DaemonIOThread;
+
+/* In order.  The main thread's, as all objects are the process's. */
+static GPtrArray *iothreads;
 
 typedef struct IOThreadProps {
     int64_t poll_max_ns;
@@ -23,26 +27,6 @@ typedef struct IOThreadProps {
 
 #define DEFAULT_POOL_MAX 64
 #define DEFAULT_POLL_MAX_NS 32768   /* as the emulator's iothreads */
-
-/* ---- Help ---- */
-
-static void NORETURN print_types(void)
-{
-    printf("List of user creatable objects:\n  iothread\n");
-    exit(0);
-}
-
-static void NORETURN print_iothread_help(void)
-{
-    printf("iothread options:\n"
-           "  aio-max-batch=<int>\n"
-           "  poll-grow=<int>\n"
-           "  poll-max-ns=<int>\n"
-           "  poll-shrink=<int>\n"
-           "  thread-pool-max=<int>\n"
-           "  thread-pool-min=<int>\n");
-    exit(0);
-}
 
 /* ---- iothread ---- */
 
@@ -121,116 +105,86 @@ static IOThread *create_iothread(const char *id, const IOThreadProps *props,
     return iothread;
 }
 
-/* ---- All objects ---- */
-
-static DaemonObject *find_object(Daemon *d, const char *id)
+static bool iothread_create(const char *id, json_t *opts, Error **errp)
 {
-    for (int i = 0; i < d->objects->len; i++) {
-        DaemonObject *object = g_ptr_array_index(d->objects, i);
-
-        if (!strcmp(object->id, id)) {
-            return object;
-        }
-    }
-    return NULL;
-}
-
-static bool is_identifier(const char *id)
-{
-    return g_ascii_isalpha(id[0]) &&
-           strspn(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-                  "0123456789-._") == strlen(id);
-}
-
-static bool check_id(Daemon *d, const char *id, Error **errp)
-{
-    ERRP_GUARD();
-
-    if (!is_identifier(id)) {
-        error_setg(errp, "Parameter 'id' expects an identifier");
-        error_append_hint(errp, "Identifiers consist of letters, digits, "
-                          "'-', '.', '_', starting with a letter.\n");
-        return false;
-    }
-    if (find_object(d, id)) {
-        error_setg(errp, "attempt to add duplicate property '%s' to object "
-                   "(type 'container')", id);
-        return false;
-    }
-    return true;
-}
-
-static bool add_iothread(Daemon *d, json_t *opts, Error **errp)
-{
-    g_autofree char *id = opt_take_str_required(opts, "id", errp);
     IOThreadProps props;
     IOThread *iothread;
-    DaemonObject *object;
-    const char *unused;
+    DaemonIOThread *entry;
 
-    if (!id || !take_props(opts, &props, errp)) {
-        return false;
-    }
-    unused = opt_first_unused(opts);
-    if (unused) {
-        error_setg(errp, "Parameter '%s' is unexpected", unused);
-        return false;
-    }
-    if (!check_id(d, id, errp)) {
+    if (!take_props(opts, &props, errp)) {
         return false;
     }
     iothread = create_iothread(id, &props, errp);
     if (!iothread) {
         return false;
     }
-    object = g_new0(DaemonObject, 1);
-    object->id = g_steal_pointer(&id);
-    object->iothread = iothread;
-    g_ptr_array_add(d->objects, object);
+    entry = g_new0(DaemonIOThread, 1);
+    entry->id = g_strdup(id);
+    entry->iothread = iothread;
+    if (!iothreads) {
+        iothreads = g_ptr_array_new();
+    }
+    g_ptr_array_add(iothreads, entry);
     return true;
 }
 
-bool daemon_add_object(Daemon *d, const char *arg, Error **errp)
-{
-    bool help = false;
-    g_autoptr(json_t) opts = options_parse(arg, "qom-type", &help, errp);
-    g_autofree char *type = NULL;
+static const ObjectProperty iothread_props[] = {
+    { "aio-max-batch", "int" },
+    { "poll-grow", "int" },
+    { "poll-max-ns", "int" },
+    { "poll-shrink", "int" },
+    { "thread-pool-max", "int" },
+    { "thread-pool-min", "int" },
+    { NULL }
+};
 
-    if (!opts) {
+static const ObjectType iothread_object_type = {
+    .name = "iothread",
+    .props = iothread_props,
+    .create = iothread_create,
+};
+
+/* ---- All objects ---- */
+
+static const ObjectType *const object_types[] = {
+    &iothread_object_type,
+    &secret_object_type,
+    NULL,
+};
+
+bool daemon_add_object(const char *arg, Error **errp)
+{
+    bool help;
+
+    if (!user_creatable_add_from_str(object_types, arg, &help, errp)) {
         return false;
     }
-    if (help && g_strcmp0(opt_peek_str(opts, "qom-type"), "iothread")) {
-        print_types();
-    } else if (help) {
-        print_iothread_help();
+    if (help) {
+        exit(0);
     }
-    type = opt_take_str_required(opts, "qom-type", errp);
-    if (!type) {
-        return false;
-    }
-    if (strcmp(type, "iothread")) {
-        error_setg(errp, "Parameter 'qom-type' does not accept value '%s'",
-                   type);
-        return false;
-    }
-    return add_iothread(d, opts, errp);
+    return true;
 }
 
 IOThread *daemon_find_iothread(void *opaque, const char *id)
 {
-    DaemonObject *object = find_object(opaque, id);
+    for (guint i = 0; iothreads && i < iothreads->len; i++) {
+        DaemonIOThread *entry = g_ptr_array_index(iothreads, i);
 
-    return object ? object->iothread : NULL;
+        if (!strcmp(entry->id, id)) {
+            return entry->iothread;
+        }
+    }
+    return NULL;
 }
 
-void daemon_free_objects(Daemon *d)
+void daemon_free_iothreads(void)
 {
-    for (int i = 0; i < d->objects->len; i++) {
-        DaemonObject *object = g_ptr_array_index(d->objects, i);
+    for (guint i = 0; iothreads && i < iothreads->len; i++) {
+        DaemonIOThread *entry = g_ptr_array_index(iothreads, i);
 
-        iothread_free(object->iothread);
-        g_free(object->id);
-        g_free(object);
+        iothread_free(entry->iothread);
+        g_free(entry->id);
+        g_free(entry);
     }
-    g_ptr_array_unref(d->objects);
+    g_clear_pointer(&iothreads, g_ptr_array_unref);
 }
