@@ -373,3 +373,17 @@ void bdrv_debug_event(BlockDriverState *bs, const char *event)
         bs->drv->debug_event(bs, event);
     }
 }
+
+/* ---- Advice ---- */
+
+void bdrv_drop_behind(BlockDriverState *bs, int64_t keep)
+{
+    BdrvChild *c;
+
+    if (bs->drv->drop_behind) {
+        bs->drv->drop_behind(bs, keep);
+    }
+    list_for_each(c, &bs->children, child_node) {
+        bdrv_drop_behind(c->bs, keep);
+    }
+}

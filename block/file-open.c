@@ -348,6 +348,7 @@ void file_close(BlockDriverState *bs)
     }
     file_sync_destroy(s);
     g_free(g_steal_pointer(&s->filename));
+    file_behind_free(g_steal_pointer(&s->behind));
 }
 
 /* ---- Reopen ---- */

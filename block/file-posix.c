@@ -245,13 +245,18 @@ static int file_rw(BlockDriverState *bs, bool is_write, int64_t offset,
                    int rw_flags)
 {
     FileState *s = bs->opaque;
+    int ret;
 
     if (s->h.direct && !range_is_aligned(&s->h, qiov, qiov_offset, bytes)) {
         return bounce_transfer(bs, is_write, offset, bytes, qiov, qiov_offset,
                                rw_flags);
     }
-    return file_transfer(bs, is_write, offset, bytes, qiov, qiov_offset,
-                         rw_flags);
+    ret = file_transfer(bs, is_write, offset, bytes, qiov, qiov_offset,
+                        rw_flags);
+    if (ret == 0 && s->behind) {
+        file_behind_passed(s, offset, bytes, is_write);
+    }
+    return ret;
 }
 
 static int file_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes,
@@ -676,6 +681,7 @@ static int file_get_info(BlockDriverState *bs, BlockDriverInfo *info)
     .reopen_abort = file_reopen_abort,                                       \
     .activate = file_activate,                                               \
     .refresh_limits = file_refresh_limits,                                   \
+    .drop_behind = file_drop_behind,                                         \
     .check_perm = file_check_perm,                                           \
     .set_perm = file_set_perm,                                               \
     .abort_perm_update = file_abort_perm_update,                             \

@@ -5,6 +5,7 @@
  *   file-open.c    options, open, reopen, close
  *   file-probe.c   size, alignment and limits, asked of the kernel
  *   file-locks.c   locks against other processes
+ *   file-behind.c  dropping from the page cache what was used
  *   file-create.c  create, truncate, preallocation
  *   file-sync.c    stable storage, and what failed of it
  *   file-cache.c   forgetting what is cached, for migration
@@ -100,6 +101,8 @@ typedef struct FileHandle {
     uint32_t physical_block_size;
 } FileHandle;
 
+typedef struct FileBehind FileBehind;
+
 typedef struct FileState {
     /* Constant while undrained. */
     FileHandle h;
@@ -110,6 +113,7 @@ typedef struct FileState {
     bool drop_cache;            /* before the image becomes ours */
     bool check_cache_dropped;
     uint32_t max_batch;         /* aio-max-batch; 0: the engine's own */
+    FileBehind *behind;         /* drop what was used; NULL: do not */
 
     /* Control thread: the locks on the host. */
     uint64_t locked_perm;       /* bytes 100 + n that we hold */
@@ -190,6 +194,15 @@ void file_sync_forget(FileSync *op);
 
 /* See BlockDriver.activate. */
 bool file_activate(BlockDriverState *bs, Error **errp);
+
+/* ---- file-behind.c ---- */
+
+/* See BlockDriver.drop_behind. */
+void file_drop_behind(BlockDriverState *bs, int64_t keep);
+/* With s->behind: a blocking read or write of the range is done.  May block. */
+void file_behind_passed(FileState *s, int64_t offset, int64_t bytes,
+                        bool is_write);
+void file_behind_free(FileBehind *b);
 
 /* ---- file-open.c ---- */
 

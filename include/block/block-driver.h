@@ -156,6 +156,8 @@ struct BlockDriver {
     void (*reopen_abort)(BlockDriverState *bs, void *state);
     /* Set what bs->bl cannot inherit from the children.  After open, reopen. */
     void (*refresh_limits)(BlockDriverState *bs);
+    /* bdrv_drop_behind() of this node alone. */
+    void (*drop_behind)(BlockDriverState *bs, int64_t keep);
     /* What is needed of @child; NULL: by role (bdrv_default_perms()). */
     void (*child_perm)(BlockDriverState *bs, BdrvChild *child, int role,
                        uint64_t perm, uint64_t shared,

@@ -137,6 +137,13 @@ int bdrv_get_info(BlockDriverState *bs, BlockDriverInfo *info);
 /* Whether @bs, if it has just been created, reads as zeroes.  False where that
  * is not known. */
 bool bdrv_has_zero_init(BlockDriverState *bs);
+/*
+ * All of @bs and below will be read or written once, more or less in order:
+ * files that go through the host's page cache are to stay there up to about
+ * @keep bytes each, and leave nothing behind of what is more.  Advice, for
+ * blocking requests, until they are closed.  Control thread, no requests yet.
+ */
+void bdrv_drop_behind(BlockDriverState *bs, int64_t keep);
 /* Format-specific facts for "info", {"type":…,"data":…}; NULL: none.  New. */
 json_t *bdrv_get_specific_info(BlockDriverState *bs, Error **errp);
 /* How the node was opened, as a json object (new reference). */
