@@ -8,6 +8,7 @@
  */
 #include "convert.h"
 #include "block/block-driver.h"
+#include "qemu/cutils.h"
 
 /* ---- Sources ---- */
 
@@ -270,6 +271,31 @@ static bool flush_target(const ConvertArgs *args, const ConvertJob *job)
     return ret >= 0;
 }
 
+/* How much of each image the host may keep in its page cache: an eighth of
+ * memory, so that copying a large one leaves others what is theirs. */
+static int64_t cache_budget(void)
+{
+    const char *text = getenv("THREADBLOCK_CONVERT_CACHE");     /* for tests */
+    int64_t memory = (int64_t)sysconf(_SC_PHYS_PAGES) *
+                     sysconf(_SC_PAGESIZE);
+    uint64_t bytes;
+
+    if (text && qemu_strtosz(text, NULL, &bytes) == 0 && bytes <= INT64_MAX) {
+        return bytes;
+    }
+    return MAX(memory / 8, 256 * MiB);
+}
+
+static void drop_behind(const ConvertJob *job)
+{
+    int64_t keep = cache_budget();
+
+    for (int i = 0; i < job->num_sources; i++) {
+        bdrv_drop_behind(blk_bs(job->sources[i].blk), keep);
+    }
+    bdrv_drop_behind(blk_bs(job->target), keep);
+}
+
 static bool convert(ConvertArgs *args, ConvertJob *job)
 {
     if (!open_sources(args, job)) {
@@ -280,8 +306,11 @@ static bool convert(ConvertArgs *args, ConvertJob *job)
                      "has a backing file");
         return false;
     }
-    return open_target(args, job) && convert_copy(job) == 0 &&
-           flush_target(args, job);
+    if (!open_target(args, job)) {
+        return false;
+    }
+    drop_behind(job);
+    return convert_copy(job) == 0 && flush_target(args, job);
 }
 
 int img_convert(const ImgCommand *cmd, int argc, char **argv)
