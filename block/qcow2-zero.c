@@ -9,8 +9,9 @@
  * not later: zeroes in a raw external data file, which must hold what the guest
  * sees; and punches of clusters that stay where they are (in an external data
  * file, or with discard-no-unref).  Both are of clusters whose old contents the
- * guest has given up, whether the table that says so is durable or not; and
- * nobody can put new data there before we are done.
+ * guest has given up, whether the table that says so is durable or not: until it
+ * is, they read as they did, or as zeroes.  And nobody can put new data there
+ * before we are done.
  *
  * Version 2 has no flag for zeroes: only what already reads as zeroes can be
  * "written" so.
@@ -260,11 +261,14 @@ zero_raw_file(BlockDriverState *bs, const Part *p)
     return ret;
 }
 
+/* Not by a discard, after which the file may hold anything: the disk would show
+ * that if the table did not get to the disk. */
 static void REQUIRES(driver_class) punch_kept(BlockDriverState *bs, Part *p)
 {
     BDRVQcow2State *s = bs->opaque;
 
-    if (p->punch->len == 0 || !s->discard_passthrough[QCOW2_DISCARD_REQUEST]) {
+    if (p->punch->len == 0 || !s->discard_passthrough[QCOW2_DISCARD_REQUEST] ||
+        !(s->data_file->bs->open_flags & BDRV_O_UNMAP)) {
         return;
     }
     driver_unlock(&s->lock);
@@ -272,7 +276,8 @@ static void REQUIRES(driver_class) punch_kept(BlockDriverState *bs, Part *p)
         PunchRange *r = &g_array_index(p->punch, PunchRange, i);
 
         /* Advice. */
-        (void)bdrv_pdiscard(s->data_file, r->offset, r->bytes);
+        (void)bdrv_pwrite_zeroes(s->data_file, r->offset, r->bytes,
+                                 BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK);
     }
     driver_lock(&s->lock);
 }
