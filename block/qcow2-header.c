@@ -243,14 +243,31 @@ static void header_end(BDRVQcow2State *s) REQUIRES(driver_class)
     qemu_cond_broadcast(&s->cond);
 }
 
+/*
+ * @buf instead of @old.  If that fails, half of it may be there, and it may point
+ * at tables that the caller will now free: so @old is put back.  *undo: whether
+ * that went well.
+ */
+static int write_header(BlockDriverState *bs, const uint8_t *buf,
+                        const uint8_t *old, int *undo)
+{
+    BDRVQcow2State *s = bs->opaque;
+    int ret = bdrv_pwrite(bs->file, 0, s->cluster_size, buf, 0);
+
+    *undo = ret < 0 ? bdrv_pwrite_sync(bs->file, 0, s->cluster_size, old, 0)
+                    : 0;
+    return ret;
+}
+
 int qcow2_update_header(BlockDriverState *bs)
 {
     BDRVQcow2State *s = bs->opaque;
     g_autofree uint8_t *buf = g_try_malloc(s->cluster_size);
+    g_autofree uint8_t *old = g_try_malloc(s->cluster_size);
     Qcow2Header h;
-    int ret;
+    int ret, undo = 0;
 
-    if (!buf) {
+    if (!buf || !old) {
         return -ENOMEM;
     }
     header_begin(s);
@@ -258,10 +275,17 @@ int qcow2_update_header(BlockDriverState *bs)
     ret = qcow2_header_build(&h, buf);
     if (ret == 0) {
         driver_unlock(&s->lock);
-        ret = bdrv_pwrite(bs->file, 0, s->cluster_size, buf, 0);
+        ret = bdrv_pread(bs->file, 0, s->cluster_size, old, 0);
+        if (ret == 0) {
+            ret = write_header(bs, buf, old, &undo);
+        }
         driver_lock(&s->lock);
     }
     header_end(s);
+    if (undo < 0) {
+        qcow2_signal_corruption_locked(bs, true, -1, -1,
+            "It is not known which header is in force");
+    }
     return ret;
 }
 

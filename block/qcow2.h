@@ -504,7 +504,8 @@ int qcow2_update_copied_flags(BlockDriverState *bs) REQUIRES(driver_class);
 
 /* ---- qcow2-header.c ---- */
 
-/* Rewrite the first cluster from the state.  May drop the lock. */
+/* Rewrite the first cluster from the state; on failure it is what it was, or
+ * the image is marked corrupt.  No sync.  May drop the lock. */
 int qcow2_update_header(BlockDriverState *bs) REQUIRES(driver_class);
 /* Set or clear the dirty bit, durably.  clean: flushes first. May drop. */
 int qcow2_mark_dirty(BlockDriverState *bs) REQUIRES(driver_class);
