@@ -167,13 +167,15 @@ static uint64_t mix(uint64_t x)
 void model_stamp(void *sector, int64_t number, uint32_t id, uint32_t seed)
 {
     uint64_t words[MODEL_SECTOR / 8];
+    size_t period = id % 4 ? 16 : ARRAY_SIZE(words);
     size_t i;
 
     words[0] = STAMP_MAGIC;
     words[1] = number;
     words[2] = (uint64_t)seed << 32 | id;
     for (i = 3; i < ARRAY_SIZE(words); i++) {
-        words[i] = mix(words[i - 1] + number + i);
+        words[i] = i < period ? mix(words[i - 1] + number + i) :
+                   words[i - period];
     }
     memcpy(sector, words, sizeof(words));
 }
@@ -558,6 +560,9 @@ void model_random_op(ModelDisk *m, GRand *rand, const ModelMix *mix,
     }
     if (op->type == MODEL_RESIZE) {
         op->offset = g_rand_int_range(rand, 0, m->max_size / unit + 1) * unit;
+        if (mix->grows_only) {
+            op->offset = MAX(op->offset, size);
+        }
         return;
     }
     if (size < align) {

@@ -5,7 +5,8 @@
  *
  * Every write puts a stamp into each of its sectors: the number of the write,
  * the sector, the seed, and a sequence that follows from these, so that old,
- * misplaced, torn and foreign contents are told apart.  The model keeps the
+ * misplaced, torn and foreign contents are told apart.  Most stamps can be
+ * compressed; every fourth write's cannot.  The model keeps the
  * versions of each sector with the times at which their writes began and ended
  * (any clock that starts at 1 and gives no two events the same time).
  *
@@ -121,6 +122,7 @@ typedef struct ModelMix {
     int64_t max_bytes;          /* 0: 64 KiB */
     int64_t unit;               /* some requests are whole units; 0: 64 KiB */
     int64_t hot_bytes;          /* half of them start below here; 0: all */
+    bool grows_only;            /* resizing never shrinks */
 } ModelMix;
 
 void model_random_op(ModelDisk *m, GRand *rand, const ModelMix *mix,
