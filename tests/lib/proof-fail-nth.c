@@ -111,15 +111,16 @@ bool proof_run_fail_nth(const ProofFormat *fmt, const ProofConfig *cfg,
 {
     ProofConfig c = *cfg;
     size_t k;
-    int nth;
+    int nth, stride;
 
     proof_result_clear(result);
     result->seed = c.seed = c.seed ?: proof_seed();
     c.threads = 1;
     c.ops = c.ops ?: 30;
+    stride = MAX(c.nth_stride, 1) * proof_stride();
     for (k = 0; k < ARRAY_SIZE(kinds) && !result->failure; k++) {
-        for (nth = 1; !c.max_nth || nth <= c.max_nth;
-             nth += proof_stride()) {
+        for (nth = 1 + c.seed % stride; !c.max_nth || nth <= c.max_nth;
+             nth += stride) {
             if (!fail_one(fmt, &c, k, nth, result)) {
                 break;
             }

@@ -15,6 +15,7 @@ typedef struct ProofRunState {
     ProofResult *result;
     BlockGraph *graph;
     WriteLogDisk *disk;
+    WriteLogDisk *backing;      /* or NULL */
     BlockBackend *blk;          /* NULL: closed */
     ModelDisk *model;
     GString *why;
@@ -44,6 +45,9 @@ const char *proof_cut_option(void);
  */
 bool proof_random_request(ProofRunState *p, BlockBackend *blk, GRand *rand,
                           GString *why);
+
+/* The BdrvRequestFlags that @op is sent with, once it has begun. */
+int proof_request_flags(const ProofRunState *p, const ModelOp *op);
 
 /* After a crash or failure. */
 typedef struct ProofVerify {

@@ -116,6 +116,7 @@ static void slot_start(Slot *s)
     u->left--;
     u->in_flight++;
     model_op_begin(p->model, &s->op, write_log_mark(p->disk, 0), s->buf);
+    s->req.flags = proof_request_flags(p, &s->op);
     blk_aio_submit(u->blk, &s->req);
 }
 

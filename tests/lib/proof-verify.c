@@ -14,19 +14,34 @@
 
 /* ---- The workload ---- */
 
-static int do_request(BlockBackend *blk, const ModelOp *op, void *buf)
+int proof_request_flags(const ProofRunState *p, const ModelOp *op)
 {
+    int64_t unit = p->cfg.compress_unit;
+    int flags = op->fua ? BDRV_REQ_FUA : 0;
+
+    if (op->type == MODEL_ZEROES) {
+        return op->id % 2 ? BDRV_REQ_MAY_UNMAP : 0;
+    }
+    if (op->type == MODEL_WRITE && unit && op->id % 2 &&
+        QEMU_IS_ALIGNED(op->offset | op->bytes, unit)) {
+        flags |= BDRV_REQ_WRITE_COMPRESSED;
+    }
+    return flags;
+}
+
+static int do_request(const ProofRunState *p, BlockBackend *blk,
+                      const ModelOp *op, void *buf)
+{
+    int flags = proof_request_flags(p, op);
     Error *err = NULL;
 
     switch (op->type) {
     case MODEL_READ:
         return blk_pread(blk, op->offset, op->bytes, buf, 0);
     case MODEL_WRITE:
-        return blk_pwrite(blk, op->offset, op->bytes, buf,
-                          op->fua ? BDRV_REQ_FUA : 0);
+        return blk_pwrite(blk, op->offset, op->bytes, buf, flags);
     case MODEL_ZEROES:
-        return blk_pwrite_zeroes(blk, op->offset, op->bytes,
-                                 op->id % 2 ? BDRV_REQ_MAY_UNMAP : 0);
+        return blk_pwrite_zeroes(blk, op->offset, op->bytes, flags);
     case MODEL_DISCARD:
         return blk_pdiscard(blk, op->offset, op->bytes);
     case MODEL_FLUSH:
@@ -56,7 +71,7 @@ bool proof_random_request(ProofRunState *p, BlockBackend *blk, GRand *rand,
     op.fua = op.type == MODEL_WRITE && g_rand_int_range(rand, 0, 16) == 0;
     buf = g_malloc0(op.bytes + 1);
     model_op_begin(p->model, &op, write_log_mark(p->disk, 0), buf);
-    ret = do_request(blk, &op, buf);
+    ret = do_request(p, blk, &op, buf);
     now = write_log_mark(p->disk, op.type == MODEL_FLUSH || op.fua);
     if (op.type == MODEL_READ && ret == 0) {
         ok = model_check_read(p->model, &op, now, buf, why);
@@ -155,8 +170,10 @@ static bool check_overwriting(Verify *s)
     for (i = 0; i < s->size; i += MODEL_SECTOR) {
         if (memcmp(again + i, s->whole + i, MODEL_SECTOR)) {
             g_string_append_printf(s->p->why, "writing to the recovered image"
-                                   " damages sector %" PRId64,
-                                   i / MODEL_SECTOR);
+                                   " damages sector %" PRId64 ", which holds "
+                                   "%02x%02x… now, not %02x%02x…",
+                                   i / MODEL_SECTOR, again[i], again[i + 1],
+                                   s->whole[i], s->whole[i + 1]);
             return false;
         }
     }

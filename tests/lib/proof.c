@@ -146,6 +146,28 @@ void proof_result_clear(ProofResult *r)
     *r = (ProofResult){ 0 };
 }
 
+/* Data with holes, on a disk of its own, and in the model. */
+static void make_backing(ProofRunState *p)
+{
+    int64_t size = p->cfg.backing_size;
+    g_autofree uint8_t *buf = g_malloc(MAX(size, p->cfg.size));
+    uint64_t time = 1;
+    int64_t at;
+
+    memset(buf, 0xbb, MAX(size, p->cfg.size));
+    memset(buf, 0, p->cfg.size);
+    for (at = 0; at < MIN(size, p->cfg.size); at += 128 * KiB) {
+        ModelOp op = { MODEL_WRITE, at, MIN(100 * KiB, size - at) };
+
+        op.bytes = MIN(op.bytes, p->cfg.size - at);
+        model_op_begin(p->model, &op, time++, buf + at);
+        model_op_end(p->model, &op, time++, true);
+    }
+    model_disk_settle(p->model, buf);
+    p->backing = write_log_disk_new("proof-backing", mem_image_new(size));
+    mem_image_write(p->backing->img, 0, buf, size);
+}
+
 bool proof_begin(ProofRunState *p, const ProofFormat *fmt,
                  const ProofConfig *cfg, ProofResult *result)
 {
@@ -162,6 +184,9 @@ bool proof_begin(ProofRunState *p, const ProofFormat *fmt,
     p->disk->discard_value = p->cfg.discard_value;
     p->model = model_disk_new(p->cfg.size, p->cfg.max_size, p->cfg.seed,
                               fmt->discard);
+    if (p->cfg.backing_size) {
+        make_backing(p);
+    }
     if (!create_image(fmt, p->graph, p->disk, p->cfg.size, &err)) {
         g_string_append_printf(p->why, "no image: %s", error_get_pretty(err));
         error_free(err);
@@ -178,6 +203,7 @@ bool proof_end(ProofRunState *p)
     proof_close_image(p);
     p->result->entries = p->disk->log->len;
     write_log_disk_free(p->disk);
+    g_clear_pointer(&p->backing, write_log_disk_free);
     block_graph_free(p->graph);
     model_disk_free(p->model);
     g_string_free(p->why, TRUE);

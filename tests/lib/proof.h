@@ -67,6 +67,11 @@ typedef struct ProofConfig {
     uint32_t file_alignment;    /* request_alignment of the file */
     uint8_t discard_value;      /* what the file reads where it was discarded */
     ModelMix mix;
+    /* Half of the writes of whole ones are compressed; 0: none are. */
+    int64_t compress_unit;
+    /* The disk "proof-backing" has so much data, that the image begins with if
+     * open_options make it the backing file; 0: there is no such disk. */
+    int64_t backing_size;
     int between;                /* percent of requests followed by it */
 
     /* crash; fail-nth, of each failure (there 0 is none) */
@@ -81,6 +86,7 @@ typedef struct ProofConfig {
 
     /* fail-nth */
     int max_nth;                /* 0: until none fires */
+    int nth_stride;             /* only every so many-th; 0: each */
 } ProofConfig;
 
 typedef struct ProofResult {
