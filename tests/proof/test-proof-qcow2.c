@@ -1,254 +1,228 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The proofs, on qcow2.
+ * The proofs, on qcow2: clusters, refcounts, versions, caches of all sizes.
  *
- * Checked is, by this file's own reading of the specification, what a crash
- * must not do: no cluster may have more references than its refcount says, two
- * owners without being counted twice, or a COPIED flag it does not deserve.
- * Leaks are allowed after a crash, and only then.
+ * Each image is checked by a reading of the specification of our own
+ * (qcow2-checker.h); some, because it takes long, by QEMU's qemu-img, too, if
+ * there is one.  A crash may leak clusters: how many did, is said at the end.
  */
 #include "proof.h"
-#include "qemu/bswap.h"
+#include "qcow2-checker.h"
 
-#define OFFSET_MASK 0x00fffffffffffe00ULL
-#define COPIED (1ULL << 63)
-#define COMPRESSED (1ULL << 62)
+typedef struct Variant {
+    const char *name;
+    const char *create, *open;      /* JSON; NULL: none */
+    ProofConfig cfg;                /* what differs from that of the test */
+    bool is_slow;                   /* to be checked */
+} Variant;
 
-typedef struct Image {
-    const MemImage *img;
-    ProofCheck *c;
-    int cluster_bits, refcount_order, l2_words;
-    uint64_t n_clusters;
-    uint32_t *refs;                 /* as found */
-    uint64_t reftable, reftable_entries;
-} Image;
+#define TINY_CACHES "'l2-cache-size':512,'l2-cache-entry-size':512," \
+                    "'refcount-cache-size':512"
+#define BACKING "'backing':{'driver':'raw','file':" \
+                "{'driver':'write-log','disk':'proof-backing'}}"
+#define PUNCH "'pass-discard-request':true,'pass-discard-snapshot':true," \
+              "'pass-discard-other':true"
 
-static uint64_t read64(const Image *im, uint64_t offset)
+static const Variant variants[] = {
+    { "512", "{'cluster_size':512,'refcount_bits':64}",
+      "{" TINY_CACHES "," PUNCH "}", { .discard_value = 0xdd } },
+    { "512-refcount-1", "{'cluster_size':512,'refcount_bits':1}",
+      "{" PUNCH "}", { .discard_value = 0xdd, .compress_unit = 512 } },
+    { "512-coarse-file", "{'cluster_size':512}", "{" PUNCH "}",
+      { .discard_value = 0xdd, .file_alignment = 4096 } },
+    { "4k", "{'cluster_size':4096}", "{" PUNCH "}",
+      { .discard_value = 0xdd } },
+    { "4k-tiny-caches", "{'cluster_size':4096}",
+      "{'l2-cache-size':512,'l2-cache-entry-size':512,"
+      "'refcount-cache-size':4096}", { .size = 4 * MiB } },
+    { "4k-backing", "{'cluster_size':4096}", "{" PUNCH "," BACKING "}",
+      { .discard_value = 0xdd, .backing_size = 700 * KiB,
+        .compress_unit = 4096 } },
+    { "4k-no-unref", "{'cluster_size':4096}",
+      "{" PUNCH ",'discard-no-unref':true}",
+      { .discard_value = 0xdd, .compress_unit = 4096 } },
+    { "compressed", "{'cluster_size':4096}", "{" PUNCH "}",
+      { .discard_value = 0xdd, .compress_unit = 4096,
+        .mix.unit = 4096, .mix.align = 2048 } },
+    { "compressed-zstd", "{'cluster_size':16384,'compression_type':'zstd'}",
+      NULL, { .compress_unit = 16384, .mix.unit = 16384 } },
+    { "extended-l2", "{'cluster_size':16384,'extended_l2':true}",
+      "{" PUNCH "}", { .discard_value = 0xdd } },
+    { "extended-l2-backing", "{'cluster_size':16384,'extended_l2':true}",
+      "{'l2-cache-size':512,'l2-cache-entry-size':512," PUNCH "," BACKING "}",
+      { .discard_value = 0xdd, .backing_size = 1 * MiB,
+        .compress_unit = 16384, .mix.unit = 16384 } },
+    { "64k-preallocated",
+      "{'cluster_size':65536,'preallocation':'metadata'}", "{" PUNCH "}",
+      { .discard_value = 0xdd } },
+    { "version-2", "{'compat':'0.10','cluster_size':1024}", "{" PUNCH "}",
+      { .discard_value = 0xdd, .compress_unit = 1024 } },
+    { "version-2-backing", "{'compat':'0.10','cluster_size':4096}",
+      "{" PUNCH "," BACKING "}",
+      { .discard_value = 0xdd, .backing_size = 1 * MiB } },
+    { "lazy-refcounts", "{'cluster_size':4096,'lazy_refcounts':true}",
+      "{" PUNCH "}", { .discard_value = 0xdd, .compress_unit = 4096 }, true },
+};
+
+/* ---- Checks ---- */
+
+static struct {
+    unsigned images, dirty, leaky, leaks, compressed, by_qemu;
+} seen;
+/* One of so many. */
+static int qemu_stride;
+
+static bool check_with_qemu(ProofCheck *c)
 {
-    uint8_t b[8];
+    /* 3: leaks, which are judged elsewhere. */
+    static const char *const argv[] = {
+        "sh", "-c", "qemu-img check -f qcow2 \"$0\" || test $? = 3", NULL
+    };
 
-    mem_image_read(im->img, offset, b, 8);
-    return ldq_be_p(b);
+    seen.by_qemu++;
+    return proof_check_command(c, argv);
 }
 
-static uint32_t read32(const Image *im, uint64_t offset)
+/* What a crash with lazy refcounts asks for: in a file, and back. */
+static bool repair(ProofCheck *c)
 {
-    uint8_t b[4];
+    g_autofree char *path = g_build_filename(g_get_tmp_dir(), "proof-XXXXXX",
+                                             NULL);
+    int fd = g_mkstemp(path);
+    g_autofree char *command =
+        g_strdup_printf("qemu-img check -f qcow2 -r all \"$0\" && "
+                        "cat \"$0\" > %s", path);
+    const char *const argv[] = { "sh", "-c", command, NULL };
+    g_autofree char *bytes = NULL;
+    gsize length;
+    bool ok;
 
-    mem_image_read(im->img, offset, b, 4);
-    return ldl_be_p(b);
-}
-
-static bool G_GNUC_PRINTF(2, 3) bad(Image *im, const char *format, ...)
-{
-    va_list ap;
-
-    va_start(ap, format);
-    g_string_append_vprintf(im->c->why, format, ap);
-    va_end(ap);
-    return false;
-}
-
-static uint64_t refcount(const Image *im, uint64_t cluster)
-{
-    unsigned bits = 1u << im->refcount_order;
-    uint64_t per = (UINT64_C(8) << im->cluster_bits) / bits;
-    uint64_t index = cluster / per, i = cluster % per, block, value = 0;
-    uint8_t byte;
-
-    block = index < im->reftable_entries ?
-            read64(im, im->reftable + index * 8) & ~511ULL : 0;
-    if (!block) {
-        return 0;
+    g_assert_cmpint(fd, >=, 0);
+    close(fd);
+    seen.by_qemu++;
+    ok = proof_check_command(c, argv) &&
+         g_file_get_contents(path, &bytes, &length, NULL);
+    if (ok) {
+        mem_image_truncate(c->disk->img, length);
+        mem_image_write(c->disk->img, 0, bytes, length);
     }
-    if (bits < 8) {
-        mem_image_read(im->img, block + i * bits / 8, &byte, 1);
-        return byte >> i * bits % 8 & ((1u << bits) - 1);
-    }
-    for (unsigned k = 0; k < bits / 8; k++) {
-        mem_image_read(im->img, block + i * (bits / 8) + k, &byte, 1);
-        value = value << 8 | byte;
-    }
-    return value;
-}
-
-static bool add(Image *im, uint64_t offset, uint64_t bytes)
-{
-    uint64_t first = offset >> im->cluster_bits;
-    uint64_t last = (offset + bytes - 1) >> im->cluster_bits;
-
-    if (last >= im->n_clusters) {
-        return bad(im, "%#" PRIx64 " is behind the end", offset);
-    }
-    for (uint64_t c = first; c <= last; c++) {
-        im->refs[c]++;
-    }
-    return true;
-}
-
-static bool check_copied(Image *im, const char *what, uint64_t entry)
-{
-    uint64_t n = refcount(im, (entry & OFFSET_MASK) >> im->cluster_bits);
-
-    return !(entry & COPIED) || n == 1 ? true :
-           bad(im, "%s %#" PRIx64 " is COPIED, but its refcount is %" PRIu64,
-               what, entry, n);
-}
-
-static bool walk_l2(Image *im, uint64_t table)
-{
-    uint64_t n = (UINT64_C(1) << im->cluster_bits) / 8 / im->l2_words;
-
-    for (uint64_t i = 0; i < n; i++) {
-        uint64_t e = read64(im, table + i * im->l2_words * 8);
-
-        if (e & COMPRESSED) {
-            unsigned shift = 62 - (im->cluster_bits - 8);
-            uint64_t host = e & ((UINT64_C(1) << shift) - 1);
-            uint64_t sectors = (e & ~(3ULL << 62)) >> shift;
-
-            if (!add(im, host, (sectors + 1) * 512 - host % 512)) {
-                return false;
-            }
-        } else if ((e & OFFSET_MASK) &&
-                   (!add(im, e & OFFSET_MASK, 1) ||
-                    !check_copied(im, "L2 entry", e))) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static bool walk_l1(Image *im, uint64_t l1, uint32_t size)
-{
-    if (!add(im, l1, size * 8)) {
-        return false;
-    }
-    for (uint32_t i = 0; i < size; i++) {
-        uint64_t e = read64(im, l1 + i * 8);
-
-        if ((e & OFFSET_MASK) &&
-            (!add(im, e & OFFSET_MASK, UINT64_C(1) << im->cluster_bits) ||
-             !check_copied(im, "L1 entry", e) ||
-             !walk_l2(im, e & OFFSET_MASK))) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static bool walk_refcounts(Image *im)
-{
-    if (!add(im, im->reftable, im->reftable_entries * 8)) {
-        return false;
-    }
-    for (uint64_t i = 0; i < im->reftable_entries; i++) {
-        uint64_t block = read64(im, im->reftable + i * 8) & ~511ULL;
-
-        if (block && !add(im, block, 1)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static bool compare(Image *im)
-{
-    for (uint64_t c = 0; c < im->n_clusters; c++) {
-        uint64_t n = refcount(im, c);
-
-        if (n < im->refs[c]) {
-            return bad(im, "cluster %" PRIu64 " has refcount %" PRIu64
-                       ", but %u references", c, n, im->refs[c]);
-        }
-        if (n > im->refs[c] && !im->c->may_leak) {
-            return bad(im, "cluster %" PRIu64 " leaks", c);
-        }
-    }
-    return true;
+    unlink(path);
+    return ok;
 }
 
 static bool check(ProofCheck *c)
 {
-    Image im = { .img = c->disk->img, .c = c };
-    uint64_t cluster;
-    bool ok;
+    Qcow2CheckerResult r;
 
-    im.cluster_bits = read32(&im, 20);
-    cluster = UINT64_C(1) << im.cluster_bits;
-    im.refcount_order = read32(&im, 4) >= 3 ? read32(&im, 96) : 4;
-    im.l2_words = read32(&im, 4) >= 3 && read64(&im, 72) & 16 ? 2 : 1;
-    im.reftable = read64(&im, 48);
-    im.reftable_entries = read32(&im, 56) * (cluster / 8);
-    /* A cluster may reach past the end of the file. */
-    im.n_clusters = (mem_image_size(im.img) + cluster - 1) / cluster + 64;
-    im.refs = g_new0(uint32_t, im.n_clusters);
-    ok = add(&im, 0, 1) && walk_refcounts(&im) &&
-         walk_l1(&im, read64(&im, 40), read32(&im, 36)) && compare(&im);
-    g_free(im.refs);
-    return ok;
+    if (!qcow2_checker_run(c->disk->img, &r, c->why)) {
+        return false;
+    }
+    seen.images++;
+    seen.dirty += r.is_dirty;
+    seen.leaky += r.leaks > 0;
+    seen.leaks += r.leaks;
+    seen.compressed += r.compressed > 0;
+    if (r.leaks && !c->may_leak) {
+        g_string_append_printf(c->why, "%u clusters leak", r.leaks);
+        return false;
+    }
+    if (r.is_dirty && !c->is_crashed) {
+        g_string_append(c->why, "the dirty bit is set");
+        return false;
+    }
+    if (qemu_stride && !r.is_dirty &&
+        seen.images % qemu_stride == 0 && !check_with_qemu(c)) {
+        return false;
+    }
+    return !r.is_dirty || repair(c);
 }
 
-static const ProofFormat formats[] = {
-    { .name = "4k", .create_options = "{'cluster_size':4096}" },
-    { .name = "512",
-      .create_options = "{'cluster_size':512,'refcount_bits':64}",
-      .open_options = "{'l2-cache-size':512,'refcount-cache-size':512,"
-                      "'l2-cache-entry-size':512}" },
-    { .name = "extended-l2",
-      .create_options = "{'cluster_size':16384,'extended_l2':true}" },
-    { .name = "64k", .create_options = "{'cluster_size':65536}",
-      .open_options = "{'pass-discard-other':true}" },
-    { .name = "v2", .create_options = "{'compat':'0.10','cluster_size':1024}" },
-};
+/* ---- Tests ---- */
 
-static const ModelMix mix = {
+static const ModelMix usual_mix = {
     .weight = {
         [MODEL_READ] = 5, [MODEL_WRITE] = 50, [MODEL_ZEROES] = 10,
         [MODEL_DISCARD] = 20, [MODEL_FLUSH] = 10,
     },
 };
 
-static ProofFormat format_of(const void *opaque)
+static ProofFormat format_of(const Variant *v)
 {
-    ProofFormat f = *(const ProofFormat *)opaque;
+    return (ProofFormat){
+        .name = v->name,
+        .driver = "qcow2",
+        .create_options = v->create,
+        .open_options = v->open,
+        .check = check,
+    };
+}
 
-    f.driver = "qcow2";
-    f.check = check;
-    return f;
+static void run(ProofRun *proof, const Variant *v, ProofConfig test)
+{
+    const ProofFormat f = format_of(v);
+    int slow = v->is_slow ? 8 : 1;
+    ProofConfig c = v->cfg;
+
+    c.ops = test.ops;
+    c.threads = test.threads;
+    c.jitter = test.jitter;
+    c.rounds = test.rounds;
+    c.max_systematic = (test.nth_stride ? 4 : 120) / slow;
+    c.num_random = (test.nth_stride ? 2 : 40) / slow;
+    c.nth_stride = test.nth_stride * slow;
+    memcpy(c.mix.weight, usual_mix.weight, sizeof(c.mix.weight));
+    if (test.max_size) {
+        c.size = 256 * KiB;
+        c.max_size = test.max_size;
+        c.mix.weight[MODEL_RESIZE] = 6;
+        c.mix.unit = MAX(c.compress_unit, c.file_alignment) ?: 1536;
+        /* What a crash leaves of what was being cut off may be the backing
+         * file's. */
+        c.mix.grows_only = c.backing_size;
+    }
+    proof_assert(proof, &f, &c, 1);
 }
 
 static void test_crash(const void *opaque)
 {
-    const ProofFormat f = format_of(opaque);
-    const ProofConfig cfg = { .ops = 120, .mix = mix };
-
-    proof_assert(proof_run_crash, &f, &cfg, 1);
+    run(proof_run_crash, opaque, (ProofConfig){ .ops = 120 });
 }
 
 static void test_crash_threads(const void *opaque)
 {
-    const ProofFormat f = format_of(opaque);
-    const ProofConfig cfg = { .ops = 40, .threads = 4, .jitter = 20,
-                              .mix = mix };
-
-    proof_assert(proof_run_crash, &f, &cfg, 1);
+    run(proof_run_crash, opaque, (ProofConfig){
+            .ops = 40, .threads = 4, .jitter = 20 });
 }
 
 static void test_fail_nth(const void *opaque)
 {
-    const ProofFormat f = format_of(opaque);
-    const ProofConfig cfg = { .ops = 15, .num_random = 1, .mix = mix };
-
-    proof_assert(proof_run_fail_nth, &f, &cfg, 1);
+    run(proof_run_fail_nth, opaque, (ProofConfig){
+            .ops = 20, .nth_stride = 11 });
 }
 
 static void test_stress(const void *opaque)
 {
-    const ProofFormat f = format_of(opaque);
-    const ProofConfig cfg = { .ops = 200, .jitter = 10, .mix = mix };
+    run(proof_run_stress, opaque, (ProofConfig){
+            .ops = 150, .jitter = 10, .rounds = 3 });
+}
 
-    proof_assert(proof_run_stress, &f, &cfg, 1);
+static void test_resize(const void *opaque)
+{
+    run(proof_run_crash, opaque, (ProofConfig){
+            .ops = 80, .max_size = 2 * MiB });
+}
+
+static void test_resize_fail_nth(const void *opaque)
+{
+    run(proof_run_fail_nth, opaque, (ProofConfig){
+            .ops = 20, .nth_stride = 11, .max_size = 2 * MiB });
+}
+
+static void say_what_was_seen(void)
+{
+    printf("# %u images: %u dirty, %u with %u leaks, %u with compressed "
+           "clusters; %u checked by qemu-img\n", seen.images, seen.dirty,
+           seen.leaky, seen.leaks, seen.compressed, seen.by_qemu);
 }
 
 int main(int argc, char **argv)
@@ -261,18 +235,27 @@ int main(int argc, char **argv)
         { "crash-threads", test_crash_threads },
         { "fail-nth", test_fail_nth },
         { "stress", test_stress },
+        { "resize", test_resize },
+        { "resize-fail-nth", test_resize_fail_nth },
     };
+
+    int ret;
 
     proof_init(&argc, &argv);
     g_test_init(&argc, &argv, NULL);
+    if (g_find_program_in_path("qemu-img")) {
+        qemu_stride = proof_scale() > 1 ? 50 : 200;
+    }
     for (size_t i = 0; i < G_N_ELEMENTS(tests); i++) {
-        for (size_t k = 0; k < G_N_ELEMENTS(formats); k++) {
+        for (size_t k = 0; k < G_N_ELEMENTS(variants); k++) {
             g_autofree char *name = g_strdup_printf("/proof/qcow2/%s/%s",
                                                     tests[i].name,
-                                                    formats[k].name);
+                                                    variants[k].name);
 
-            g_test_add_data_func(name, &formats[k], tests[i].fn);
+            g_test_add_data_func(name, &variants[k], tests[i].fn);
         }
     }
-    return g_test_run();
+    ret = g_test_run();
+    say_what_was_seen();
+    return ret;
 }

@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The checker of qcow2-checker.h.
+ *
+ * Source: "Header", "Host cluster management", "Cluster mapping", "Snapshots"
+ * of the specification.
+ */
+#include "qcow2-checker.h"
+#include "qemu/bswap.h"
+
+#define COPIED (UINT64_C(1) << 63)
+#define COMPRESSED (UINT64_C(1) << 62)
+#define OFFSET UINT64_C(0x00fffffffffffe00)
+#define L1_RESERVED UINT64_C(0x7f000000000001ff)
+#define L2_RESERVED UINT64_C(0x3f000000000001fe)
+#define INCOMPAT_DIRTY 1
+#define INCOMPAT_CORRUPT 2
+#define INCOMPAT_EXTL2 16
+/* The last clusters may be allocated, but never written: then the file ends
+ * before them. */
+#define BEHIND_END 4096
+
+typedef enum Use {
+    USE_NONE,
+    USE_SINGLE,                 /* header, tables: one user */
+    USE_L2,                     /* shared by snapshots at most */
+    USE_DATA,                   /* the same */
+    USE_COMPRESSED,             /* by several L2 entries */
+} Use;
+
+typedef struct Cluster {
+    uint32_t refs;
+    uint8_t use;                /* Use */
+    bool alone;                 /* somebody has set COPIED */
+} Cluster;
+
+typedef struct Image {
+    const MemImage *img;
+    Qcow2CheckerResult *result;
+    GString *why;
+    unsigned version, cluster_bits, refcount_order, l2_words;
+    uint64_t cluster_size, features;
+    uint64_t n_clusters;
+    Cluster *clusters;
+    uint64_t reftable, n_reftable;
+} Image;
+
+static bool G_GNUC_PRINTF(2, 3) bad(Image *im, const char *format, ...)
+{
+    va_list ap;
+
+    va_start(ap, format);
+    g_string_append_vprintf(im->why, format, ap);
+    va_end(ap);
+    return false;
+}
+
+static uint64_t read64(const Image *im, uint64_t offset)
+{
+    uint8_t b[8];
+
+    mem_image_read(im->img, offset, b, sizeof(b));
+    return ldq_be_p(b);
+}
+
+static uint32_t read32(const Image *im, uint64_t offset)
+{
+    uint8_t b[4];
+
+    mem_image_read(im->img, offset, b, sizeof(b));
+    return ldl_be_p(b);
+}
+
+/* ---- Refcounts ---- */
+
+static uint64_t entry_of_block(const Image *im, uint64_t block, uint64_t i)
+{
+    unsigned bits = 1u << im->refcount_order;
+    uint64_t value = 0;
+    uint8_t byte;
+
+    if (bits < 8) {
+        mem_image_read(im->img, block + i * bits / 8, &byte, 1);
+        return byte >> i * bits % 8 & ((1u << bits) - 1);
+    }
+    for (unsigned k = 0; k < bits / 8; k++) {
+        mem_image_read(im->img, block + i * (bits / 8) + k, &byte, 1);
+        value = value << 8 | byte;
+    }
+    return value;
+}
+
+static uint64_t refcount(const Image *im, uint64_t cluster)
+{
+    uint64_t per = im->cluster_size * 8 >> im->refcount_order;
+    uint64_t index = cluster / per;
+    uint64_t block = index < im->n_reftable ?
+                     read64(im, im->reftable + index * 8) : 0;
+
+    return block ? entry_of_block(im, block, cluster % per) : 0;
+}
+
+/* ---- References ---- */
+
+static bool add_one(Image *im, uint64_t c, Use use, bool alone)
+{
+    Cluster *cluster = &im->clusters[c];
+
+    if (cluster->use != USE_NONE && cluster->use != use) {
+        return bad(im, "cluster %" PRIu64 " is used as %d and as %d", c,
+                   cluster->use, use);
+    }
+    if (use == USE_SINGLE && cluster->refs) {
+        return bad(im, "cluster %" PRIu64 " of tables is used twice", c);
+    }
+    if (cluster->refs && (alone || cluster->alone) &&
+        !(im->features & INCOMPAT_DIRTY && im->result->snapshots)) {
+        return bad(im, "cluster %" PRIu64 " has several users, and one says "
+                   "COPIED", c);
+    }
+    cluster->refs++;
+    cluster->use = use;
+    cluster->alone |= alone;
+    return true;
+}
+
+static bool add(Image *im, uint64_t offset, uint64_t bytes, Use use,
+                bool alone)
+{
+    uint64_t first = offset >> im->cluster_bits;
+    uint64_t last = (offset + bytes - 1) >> im->cluster_bits;
+
+    if (offset % im->cluster_size && use != USE_COMPRESSED) {
+        return bad(im, "%#" PRIx64 " is no multiple of a cluster", offset);
+    }
+    for (uint64_t c = first; bytes && c <= last; c++) {
+        if (c >= im->n_clusters) {
+            return bad(im, "%#" PRIx64 " is far behind the end of the file",
+                       offset);
+        }
+        if (!add_one(im, c, use, alone)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool check_copied(Image *im, const char *what, uint64_t entry)
+{
+    uint64_t n = refcount(im, (entry & OFFSET) >> im->cluster_bits);
+
+    return im->features & INCOMPAT_DIRTY || !!(entry & COPIED) == (n == 1) ||
+           bad(im, "%s %#" PRIx64 ": its refcount is %" PRIu64, what, entry,
+               n);
+}
+
+/* ---- Tables ---- */
+
+static bool compressed_entry(Image *im, uint64_t entry)
+{
+    unsigned shift = 62 - (im->cluster_bits - 8);
+    uint64_t host = entry & ((UINT64_C(1) << shift) - 1);
+    uint64_t sectors = (entry & ~(COPIED | COMPRESSED)) >> shift;
+
+    im->result->compressed++;
+    if (entry & COPIED) {
+        return bad(im, "compressed entry %#" PRIx64 " is COPIED", entry);
+    }
+    return add(im, host, (sectors + 1) * 512 - host % 512, USE_COMPRESSED,
+               false);
+}
+
+static bool l2_entry(Image *im, uint64_t entry, uint64_t bitmap)
+{
+    bool is_zero = entry & 1;
+
+    if (entry & COMPRESSED) {
+        return (!bitmap || bad(im, "compressed, with bitmap %#" PRIx64,
+                               bitmap)) && compressed_entry(im, entry);
+    }
+    if (entry & L2_RESERVED || (is_zero && im->version < 3) ||
+        (is_zero && im->l2_words > 1)) {
+        return bad(im, "L2 entry %#" PRIx64 " has reserved bits", entry);
+    }
+    if (bitmap & bitmap >> 32 & UINT32_MAX ||
+        (bitmap & UINT32_MAX && !(entry & OFFSET))) {
+        return bad(im, "L2 entry %#" PRIx64 " with bitmap %#" PRIx64, entry,
+                   bitmap);
+    }
+    return !(entry & OFFSET) ?
+           !(entry & COPIED) || bad(im, "COPIED, but nothing is there") :
+           add(im, entry & OFFSET, im->cluster_size, USE_DATA,
+               entry & COPIED) &&
+           check_copied(im, "L2 entry", entry);
+}
+
+static bool walk_l2(Image *im, uint64_t table, bool active)
+{
+    uint64_t n = im->cluster_size / 8 / im->l2_words;
+
+    for (uint64_t i = 0; i < n; i++) {
+        uint64_t at = table + i * im->l2_words * 8;
+        uint64_t entry = read64(im, at);
+
+        /* Nobody reads the flags of inactive tables. */
+        entry &= active ? ~UINT64_C(0) : ~COPIED;
+        if (!active && entry & OFFSET && !(entry & COMPRESSED)) {
+            if (!add(im, entry & OFFSET, im->cluster_size, USE_DATA, false)) {
+                return false;
+            }
+        } else if (!l2_entry(im, entry,
+                             im->l2_words > 1 ? read64(im, at + 8) : 0)) {
+            return bad(im, ", in the L2 table at %#" PRIx64 ", entry %" PRIu64,
+                       table, i);
+        }
+    }
+    return true;
+}
+
+static bool walk_l1(Image *im, uint64_t l1, uint32_t size, bool active)
+{
+    if (!add(im, l1, size * 8, USE_SINGLE, false)) {
+        return bad(im, ": the L1 table");
+    }
+    for (uint32_t i = 0; i < size; i++) {
+        uint64_t e = read64(im, l1 + i * 8);
+
+        if (e & L1_RESERVED) {
+            return bad(im, "L1 entry %#" PRIx64 " has reserved bits", e);
+        }
+        if ((e & OFFSET) &&
+            (!add(im, e & OFFSET, im->cluster_size, USE_L2,
+                  active && e & COPIED) ||
+             (active && !check_copied(im, "L1 entry", e)) ||
+             !walk_l2(im, e & OFFSET, active))) {
+            return bad(im, ", by L1 entry %u of the table at %#" PRIx64, i,
+                       l1);
+        }
+    }
+    return true;
+}
+
+static bool walk_snapshots(Image *im)
+{
+    uint64_t start = read64(im, 64);
+    uint64_t at = start;
+
+    im->result->snapshots = read32(im, 60);
+    for (unsigned i = 0; i < im->result->snapshots; i++) {
+        uint32_t lengths = read32(im, at + 12);
+
+        if (!walk_l1(im, read64(im, at), read32(im, at + 8), false)) {
+            return bad(im, ", of snapshot %u", i);
+        }
+        at += 40 + read32(im, at + 36) + (lengths >> 16) + (uint16_t)lengths;
+        at = (at + 7) & ~UINT64_C(7);
+    }
+    return add(im, start, at - start, USE_SINGLE, false) ||
+           bad(im, ": the snapshot table");
+}
+
+static bool walk_refcounts(Image *im)
+{
+    if (!add(im, im->reftable, im->n_reftable * 8, USE_SINGLE, false)) {
+        return bad(im, ": the refcount table");
+    }
+    for (uint64_t i = 0; i < im->n_reftable; i++) {
+        uint64_t block = read64(im, im->reftable + i * 8);
+
+        if (block && !add(im, block, im->cluster_size, USE_SINGLE, false)) {
+            return bad(im, ": refcount block %" PRIu64, i);
+        }
+    }
+    return true;
+}
+
+/* ---- */
+
+static bool compare(Image *im)
+{
+    for (uint64_t c = 0; c < im->n_clusters; c++) {
+        uint32_t refs = im->clusters[c].refs;
+        uint64_t n = im->features & INCOMPAT_DIRTY ? refs : refcount(im, c);
+
+        im->result->clusters += refs > 0;
+        im->result->leaks += n > refs;
+        if (n < refs) {
+            return bad(im, "cluster %" PRIu64 " has refcount %" PRIu64
+                       ", but %u references", c, n, refs);
+        }
+    }
+    return true;
+}
+
+static bool read_header(Image *im)
+{
+    im->version = read32(im, 4);
+    im->cluster_bits = read32(im, 20);
+    if (read32(im, 0) != 0x514649fb || im->version < 2 || im->version > 3 ||
+        im->cluster_bits < 9 || im->cluster_bits > 21) {
+        return bad(im, "the header is none");
+    }
+    im->cluster_size = UINT64_C(1) << im->cluster_bits;
+    im->features = im->version >= 3 ? read64(im, 72) : 0;
+    im->refcount_order = im->version >= 3 ? read32(im, 96) : 4;
+    im->l2_words = im->features & INCOMPAT_EXTL2 ? 2 : 1;
+    im->reftable = read64(im, 48);
+    im->n_reftable = read32(im, 56) * (im->cluster_size / 8);
+    im->n_clusters = ((uint64_t)mem_image_size(im->img) >> im->cluster_bits) +
+                     BEHIND_END;
+    im->result->is_dirty = im->features & INCOMPAT_DIRTY;
+    return !(im->features & INCOMPAT_CORRUPT) || bad(im, "the corrupt bit");
+}
+
+bool qcow2_checker_run(const MemImage *img, Qcow2CheckerResult *result,
+                       GString *why)
+{
+    Image im = { .img = img, .result = result, .why = why };
+    bool ok;
+
+    *result = (Qcow2CheckerResult){ 0 };
+    if (!read_header(&im)) {
+        return false;
+    }
+    im.clusters = g_new0(Cluster, im.n_clusters);
+    ok = add(&im, 0, im.cluster_size, USE_SINGLE, false) &&
+         walk_refcounts(&im) && walk_snapshots(&im) &&
+         walk_l1(&im, read64(&im, 40), read32(&im, 36), true) && compare(&im);
+    g_free(im.clusters);
+    return ok;
+}

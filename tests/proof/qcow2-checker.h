@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A checker of qcow2 images that shares nothing with the driver: it reads the
+ * bytes of an image in memory as the specification says.
+ *
+ * Wrong is what a crash must never leave: a cluster with more references than
+ * its refcount says, two users of a cluster of which one believes that it is
+ * alone, a COPIED flag that its refcount does not bear out, reserved bits,
+ * tables outside of the file, the corrupt bit.  Clusters that are counted too
+ * often are leaks, and counted.  With the dirty bit, refcounts and COPIED are
+ * nobody's promise; then only the references themselves are compared.
+ */
+#ifndef TESTS_QCOW2_CHECKER_H
+#define TESTS_QCOW2_CHECKER_H
+
+#include "mem-image.h"
+
+typedef struct Qcow2CheckerResult {
+    bool is_dirty;              /* the bit */
+    unsigned clusters;          /* in use */
+    unsigned leaks;             /* clusters; not with the dirty bit */
+    unsigned compressed;        /* L2 entries */
+    unsigned snapshots;
+} Qcow2CheckerResult;
+
+/* False: what is wrong goes to @why. */
+bool qcow2_checker_run(const MemImage *img, Qcow2CheckerResult *result,
+                       GString *why);
+
+#endif
