@@ -522,6 +522,7 @@ static void wait_for_itself(void)
     BlockBackend *blk;
     char buf[512];
 
+    g_assert_nonnull(d);
     test_env_init(&e);
     blk = test_open(e.graph, "{'driver':'test','disk':'d'}");
     test_request_init(&r, e.ctx, blk, BDRV_REQ_READ, 0, 512, buf);
