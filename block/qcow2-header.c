@@ -244,9 +244,9 @@ static void header_end(BDRVQcow2State *s) REQUIRES(driver_class)
 }
 
 /*
- * @buf instead of @old.  If that fails, half of it may be there, and it may point
- * at tables that the caller will now free: so @old is put back.  *undo: whether
- * that went well.
+ * @buf instead of @old.  If that fails, half of it may be there, and it may
+ * point at tables that the caller will now free: so @old is put back.  *undo:
+ * whether that went well.
  */
 static int write_header(BlockDriverState *bs, const uint8_t *buf,
                         const uint8_t *old, int *undo)

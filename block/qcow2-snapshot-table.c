@@ -198,7 +198,7 @@ static int write_table(BlockDriverState *bs, int64_t offset,
                                             table->data, 0);
 }
 
-/* Clusters with the table in them; its offset (0 for an empty one) or -errno. */
+/* Clusters with the table in them: the offset (0: an empty one) or -errno. */
 static int64_t REQUIRES(driver_class) new_table(BlockDriverState *bs,
                                                 const GByteArray *table)
 {

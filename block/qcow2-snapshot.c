@@ -8,13 +8,13 @@
  * The order of each change keeps references on the disk counted: refcounts go
  * up before the table that needs them can be found, and down after it no longer
  * can.  What makes it found is one write of the header's sector, to a new
- * snapshot table or a new active L1 table; so a crash leaves the image as it was
- * before or as it is after, with leaks at most.
+ * snapshot table or a new active L1 table; so a crash leaves the image as it
+ * was before or as it is after, with leaks at most.
  *
  * COPIED flags and refcounts are not changed in one go, and other programs
- * call it corruption if they disagree: the dirty bit is set meanwhile, where the
- * image's version has one.  (Version 2 has none; there a crash can leave flags
- * that are too cautious, and with them nothing that is wrong is written.)
+ * call it corruption if they disagree: the dirty bit is set meanwhile, where
+ * the image's version has one.  (Version 2 has none; there a crash can leave
+ * flags that are too cautious, and with them nothing that is wrong is written.)
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */

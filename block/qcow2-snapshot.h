@@ -33,10 +33,10 @@ void qcow2_free_snapshots(BDRVQcow2State *s);
 void qcow2_snapshot_clear(Qcow2Snapshot *sn);
 /*
  * Make s->snapshots the table of the image: written to new clusters, then the
- * header is switched over, durably, then the old clusters are freed.  On failure
- * the caller puts the old list back; *uncertain says that the header may name
- * the new table all the same: what either refers to must stay counted.  Drops
- * the lock.  0 or -errno.
+ * header is switched over, durably, then the old clusters are freed.  On
+ * failure the caller puts the old list back; *uncertain says that the header
+ * may name the new table all the same: what either refers to must stay
+ * counted.  Drops the lock.  0 or -errno.
  */
 int qcow2_write_snapshots(BlockDriverState *bs, bool *uncertain)
     REQUIRES(driver_class);

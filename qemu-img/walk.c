@@ -127,8 +127,8 @@ int img_walk(const ImgWalk *w, int64_t *error_at)
 
     job_init(&k.lock);
     qemu_cond_init(&k.failed);
-    img_run_workers(MIN(MAX_WORKERS, w->length / IMG_WALK_PIECE + 1), walk_worker,
-                    &k);
+    img_run_workers(MIN(MAX_WORKERS, w->length / IMG_WALK_PIECE + 1),
+                    walk_worker, &k);
     job_lock(&k.lock);
     ret = k.ret;
     *error_at = k.error_at;
