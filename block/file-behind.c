@@ -15,7 +15,8 @@
  * new window, with no lock held.
  *
  * It is advice: where the file system cannot, all stays as it was.  Only that
- * writing the pages failed is more than that, as the kernel says so once.
+ * writing the pages failed is more than that: the kernel says so once, and what
+ * asks here must not keep it from a flush (file-sync.c).
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
@@ -72,18 +73,9 @@ void file_behind_free(FileBehind *b)
 
 static void sync_window(FileState *s, int64_t number, unsigned flags)
 {
-    if (sync_file_range(s->h.fd, number * WINDOW, WINDOW, flags) == 0) {
-        return;
-    }
-    switch (errno) {
-    case EIO:
-    case ENOSPC:
-    case EDQUOT:
-        file_latch_sync_error(s, -errno);   /* a flush is not told again */
-        break;
-    case EINTR:
-        break;
-    default:
+    int ret = file_sync_range(s, number * WINDOW, WINDOW, flags);
+
+    if (ret == -EINVAL || ret == -ESPIPE || ret == -ENOSYS) {
         qatomic_set(&s->behind->useless, true);
     }
 }

@@ -178,6 +178,10 @@ int file_latch_sync_error(FileState *s, int ret);
 
 /* Sync, or say what has failed before: 0 or -errno.  Any thread; blocks. */
 int file_sync(FileState *s);
+/* sync_file_range() of a part, with its flags: 0 or -errno, and what says that
+ * data is lost is kept for the next sync.  Any thread; blocks. */
+int file_sync_range(FileState *s, int64_t offset, int64_t bytes,
+                    unsigned flags);
 
 /*
  * A sync for @req is about to be given to the system.  @req's home thread, as

@@ -24,6 +24,7 @@
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
 #include "qemu/osdep.h"
+#include <fcntl.h>
 #include "file-posix.h"
 #include "qemu/trace.h"
 
@@ -208,4 +209,19 @@ int file_sync(FileState *s)
         leaf_unlock(&s->sync_lock);
     }
     return ret < 0 ? ret : file_sync_error(s);
+}
+
+/* Whoever asks for a part is told of a failure that a sync is not told then. */
+int file_sync_range(FileState *s, int64_t offset, int64_t bytes,
+                    unsigned flags)
+{
+    FileSync op;
+    int ret;
+
+    sync_begin(&op, s, NULL);
+    ret = sync_file_range(s->h.fd, offset, bytes, flags) < 0 ? -errno : 0;
+    /* Promising nothing, it need not wait for others. */
+    sync_end(&op, ret == -EIO || ret == -ENOSPC || ret == -EDQUOT ? ret :
+             -EAGAIN);
+    return ret;
 }
