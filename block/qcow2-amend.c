@@ -28,6 +28,16 @@ const BlockCreateOption qcow2_amend_opts[] = {
     { "lazy_refcounts", BLOCK_OPT_BOOL, "Postpone refcount updates", NULL },
     { "refcount_bits", BLOCK_OPT_NUMBER,
       "Width of a reference count entry in bits", NULL },
+    { "encrypt.state", BLOCK_OPT_STRING,
+      "Select new state of affected keyslots (active/inactive)", NULL },
+    { "encrypt.keyslot", BLOCK_OPT_NUMBER,
+      "Select a single keyslot to modify explicitly", NULL },
+    { "encrypt.old-secret", BLOCK_OPT_STRING,
+      "Select all keyslots that match this password", NULL },
+    { "encrypt.new-secret", BLOCK_OPT_STRING, "New secret to set in the "
+      "matching keyslots. Empty string to erase", NULL },
+    { "encrypt.iter-time", BLOCK_OPT_NUMBER,
+      "Time to spend in PBKDF in milliseconds", NULL },
     { NULL },
 };
 
@@ -303,7 +313,9 @@ bool qcow2_amend(BlockDriverState *bs, json_t *options, bool force,
     ERRP_GUARD();
     Amend a;
     bool ok = take_options(bs, options, &a, errp) &&
-              check_options(bs->opaque, &a, errp) && amend(bs, &a, errp);
+              check_options(bs->opaque, &a, errp) &&
+              qcow2_amend_crypto(bs, options, force, errp) &&
+              amend(bs, &a, errp);
 
     g_free(a.data_file);
     if (ok && progress) {

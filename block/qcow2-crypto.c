@@ -171,20 +171,6 @@ int qcow2_decrypt(const BDRVQcow2State *s, int64_t guest, int64_t host,
 
 /* ---- Key slots ---- */
 
-const BlockCreateOption qcow2_crypto_amend_opts[] = {
-    { "encrypt.state", BLOCK_OPT_STRING,
-      "Select new state of affected keyslots (active/inactive)", NULL },
-    { "encrypt.keyslot", BLOCK_OPT_NUMBER,
-      "Select a single keyslot to modify explicitly", NULL },
-    { "encrypt.old-secret", BLOCK_OPT_STRING,
-      "Select all keyslots that match this password", NULL },
-    { "encrypt.new-secret", BLOCK_OPT_STRING, "New secret to set in the "
-      "matching keyslots. Empty string to erase", NULL },
-    { "encrypt.iter-time", BLOCK_OPT_NUMBER,
-      "Time to spend in PBKDF in milliseconds", NULL },
-    { NULL },
-};
-
 bool qcow2_amend_crypto(BlockDriverState *bs, json_t *options, bool force,
                         Error **errp)
 {

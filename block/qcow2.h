@@ -575,12 +575,11 @@ int qcow2_decrypt(const BDRVQcow2State *s, int64_t guest, int64_t host,
                   void *buf, size_t bytes);
 /*
  * Change the key slots as those of @options (flat) say that begin with
- * "encrypt.", which are taken: qcow2_crypto_amend_opts.  Without any, nothing
- * is done.  Durable when it returns.  Control thread, drained.
+ * "encrypt.", which are taken.  Without any, nothing is done.  Durable when it
+ * returns.  Control thread, drained.
  */
 bool qcow2_amend_crypto(BlockDriverState *bs, json_t *options, bool force,
                         Error **errp) EXCLUDES(driver_class);
-extern const BlockCreateOption qcow2_crypto_amend_opts[];
 
 /* ---- qcow2-compress.c ---- */
 
