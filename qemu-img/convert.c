@@ -123,6 +123,16 @@ static bool check_backing(const CreateOptions *o)
     return true;
 }
 
+static bool is_encrypted(const CreateOptions *o)
+{
+    const char *old = create_options_known(o, "encryption") ?
+                      create_options_get(o, "encryption") : NULL;
+
+    return (old && g_str_equal(old, "on")) ||
+           (create_options_known(o, "encrypt.format") &&
+            create_options_get(o, "encrypt.format"));
+}
+
 static bool check_compression(const ConvertArgs *args, const char *fmt,
                               const CreateOptions *o)
 {
@@ -135,6 +145,11 @@ static bool check_compression(const ConvertArgs *args, const char *fmt,
     }
     if (drv && !(drv->supported_write_flags & BDRV_REQ_WRITE_COMPRESSED)) {
         error_report("Compression not supported for this file format");
+        return false;
+    }
+    if (o && is_encrypted(o)) {
+        error_report("Compression and encryption not supported at the same "
+                     "time");
         return false;
     }
     if (preallocation && !g_str_equal(preallocation, "off")) {
