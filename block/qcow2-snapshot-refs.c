@@ -2,8 +2,8 @@
  * The references of a whole tree of tables: what a snapshot adds and removes.
  *
  * A tree is an L1 table, the L2 tables that it names, and the clusters that
- * those name.  Each tree of an image, the active one and one a snapshot, counts once
- * in the refcount of everything in it, also where trees share L2 tables.
+ * those name.  Each tree of an image, the active one and one a snapshot, counts
+ * once in the refcount of everything in it, also where trees share L2 tables.
  *
  * An L2 table is gone through a slice at a time: the slice is copied, since
  * changing refcounts may drop the lock and with it the table.  Nothing else

@@ -10,8 +10,8 @@
  * sees; and punches of clusters that stay where they are (in an external data
  * file, or with discard-no-unref).  Both are of clusters whose old contents the
  * guest has given up, whether the table that says so is durable or not: until
- * it is, they read as they did, or as zeroes.  And nobody can put new data there
- * before we are done.
+ * it is, they read as they did, or as zeroes.  And nobody can put new data
+ * there before we are done.
  *
  * Version 2 has no flag for zeroes: only what already reads as zeroes can be
  * "written" so.

@@ -421,7 +421,8 @@ int qcow2_grow_l1(BlockDriverState *bs, uint32_t entries)
     REQUIRES(driver_class);
 /* Make @l1, which is on the disk, the active table, in memory and in the
  * header.  The old one is the caller's to free; on failure @l1 is, and which of
- * the two the header names is not known.  Drained; nothing is dirty.  May drop. */
+ * the two the header names is not known.  Drained; nothing is dirty.  May
+ * drop. */
 int qcow2_l1_switch(BlockDriverState *bs, Qcow2L1 *l1)
     REQUIRES(driver_class);
 void qcow2_l1_set(BDRVQcow2State *s, unsigned index, uint64_t entry)
