@@ -8,67 +8,18 @@
  * look at (--save).
  */
 #include "proof-int.h"
-#include "qemu/thread.h"
 
-typedef struct Guest {
-    ProofRunState *p;
-    GRand *rand;
-    GString *why;
-    QemuThread thread;
-    bool ok;
-} Guest;
-
-static bool maybe_between(Guest *g)
+/* One thread, in which everything follows from the seed. */
+static bool run_guest(ProofRunState *p)
 {
-    ProofRunState *p = g->p;
-
-    return !p->fmt->between || p->cfg.threads > 1 ||
-           g_rand_int_range(g->rand, 0, 100) >= p->cfg.between ||
-           p->fmt->between(p->fmt, p->blk, g->rand, g->why);
-}
-
-static void *guest_main(void *opaque)
-{
-    Guest *g = opaque;
-    int i;
-
-    for (i = 0; g->ok && i < g->p->cfg.ops; i++) {
-        g->ok = proof_random_request(g->p, g->p->blk, g->rand, g->why) &&
-                maybe_between(g);
-    }
-    return NULL;
-}
-
-static bool run_guests(ProofRunState *p)
-{
-    g_autofree Guest *guests = g_new0(Guest, p->cfg.threads);
+    const guint32 seeds[] = { p->cfg.seed, 0 };
+    g_autoptr(GRand) rand = g_rand_new_with_seed_array(seeds, 2);
     bool ok = true;
     int i;
 
-    for (i = 0; i < p->cfg.threads; i++) {
-        const guint32 seeds[] = { p->cfg.seed, i };
-
-        guests[i] = (Guest){ p, g_rand_new_with_seed_array(seeds, 2),
-                             g_string_new(NULL), .ok = true };
-    }
-    if (p->cfg.threads == 1) {
-        guest_main(guests);
-    } else {
-        for (i = 0; i < p->cfg.threads; i++) {
-            g_assert_cmpint(qemu_thread_create(&guests[i].thread, "guest",
-                                               guest_main, &guests[i]), ==, 0);
-        }
-        for (i = 0; i < p->cfg.threads; i++) {
-            qemu_thread_join(&guests[i].thread);
-        }
-    }
-    for (i = 0; i < p->cfg.threads; i++) {
-        if (ok && !guests[i].ok) {
-            g_string_append(p->why, guests[i].why->str);
-            ok = false;
-        }
-        g_string_free(guests[i].why, TRUE);
-        g_rand_free(guests[i].rand);
+    for (i = 0; ok && i < p->cfg.ops; i++) {
+        ok = proof_random_request(p, p->blk, rand, p->why) &&
+             proof_between(p, rand, p->why);
     }
     return ok;
 }
@@ -117,7 +68,8 @@ bool proof_run_crash(const ProofFormat *fmt, const ProofConfig *cfg,
     if (!proof_begin(&p, fmt, &c, result)) {
         return proof_end(&p);
     }
-    if (!proof_open_image(&p) || !run_guests(&p)) {
+    if (!proof_open_image(&p) ||
+        !(p.cfg.threads > 1 ? proof_run_users(&p) : run_guest(&p))) {
         proof_fail(&p, "in the workload");
         return proof_end(&p);
     }

@@ -49,6 +49,13 @@ bool proof_random_request(ProofRunState *p, BlockBackend *blk, GRand *rand,
 /* The BdrvRequestFlags that @op is sent with, once it has begun. */
 int proof_request_flags(const ProofRunState *p, const ModelOp *op);
 
+/* Perhaps, if there is only one thread: what the format does in between. */
+bool proof_between(ProofRunState *p, GRand *rand, GString *why);
+
+/* cfg.threads users at once, threads and event loops in turn, who make cfg.ops
+ * requests each on cfg.backends backends. */
+bool proof_run_users(ProofRunState *p);
+
 /* After a crash or failure. */
 typedef struct ProofVerify {
     uint64_t cut;               /* of the model's time */

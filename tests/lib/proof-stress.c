@@ -83,7 +83,7 @@ static void slot_done(BdrvTrackedRequest *req)
 {
     Slot *s = container_of(req, Slot, req);
     User *u = s->user;
-    uint64_t now = write_log_mark(u->p->disk, 0);
+    uint64_t now = write_log_mark(u->p->disk, s->op.type == MODEL_FLUSH);
 
     slot_check(s, now);
     model_op_end(u->p->model, &s->op, now, req->ret == 0);
@@ -251,21 +251,41 @@ static void add_backends(ProofRunState *p, BlockBackend **blks)
     }
 }
 
-static bool run_round(ProofRunState *p, User *users)
+/* With more backends on the node of p->blk. */
+static bool run_on_backends(ProofRunState *p, User *users)
 {
     BlockBackend *blks[MAX_BACKENDS];
-    ProofCheck c = { p->fmt, p->graph, p->disk, .why = p->why };
     bool ok;
     int i;
+
+    add_backends(p, blks);
+    ok = run_users(p, users, blks);
+    for (i = 1; i < p->cfg.backends; i++) {
+        blk_unref(blks[i]);
+    }
+    return ok;
+}
+
+bool proof_run_users(ProofRunState *p)
+{
+    g_autofree User *users = g_new0(User, p->cfg.threads);
+    bool ok;
+
+    users_init(p, users);
+    ok = run_on_backends(p, users);
+    users_destroy(p, users);
+    return ok;
+}
+
+static bool run_round(ProofRunState *p, User *users)
+{
+    ProofCheck c = { p->fmt, p->graph, p->disk, .why = p->why };
+    bool ok;
 
     if (!proof_open_image(p)) {
         return false;
     }
-    add_backends(p, blks);
-    ok = run_users(p, users, blks) && compare_all(p);
-    for (i = 1; i < p->cfg.backends; i++) {
-        blk_unref(blks[i]);
-    }
+    ok = run_on_backends(p, users) && compare_all(p);
     proof_close_image(p);
     if (!ok || (p->fmt->check && !p->fmt->check(&c))) {
         return false;
