@@ -30,7 +30,8 @@ static bool run_workload(ProofRunState *p)
     int i;
 
     for (i = 0; ok && i < p->cfg.ops; i++) {
-        ok = proof_random_request(p, p->blk, rand, p->why);
+        ok = proof_random_request(p, p->blk, rand, p->why) &&
+             proof_between(p, rand, p->why);
     }
     return ok;
 }

@@ -85,6 +85,14 @@ bool proof_random_request(ProofRunState *p, BlockBackend *blk, GRand *rand,
     return ok;
 }
 
+bool proof_between(ProofRunState *p, GRand *rand, GString *why)
+{
+    return !p->fmt->between || p->cfg.threads > 1 ||
+           g_rand_int_range(rand, 0, 100) >= p->cfg.between ||
+           p->fmt->between(p->fmt, p->blk, rand, why) ||
+           write_log_fired(p->disk);
+}
+
 /* ---- Reading back ---- */
 
 typedef struct Verify {
@@ -200,7 +208,7 @@ static bool open_and_check(Verify *s)
 {
     bool ok;
 
-    s->blk = proof_check_open(&s->c);
+    s->blk = proof_check_open(&s->c, true);
     if (!s->blk) {
         return false;
     }
@@ -230,11 +238,12 @@ bool proof_verify(ProofRunState *p, const MemImage *img, ProofVerify v)
 
 /* ---- For checkers ---- */
 
-BlockBackend *proof_check_open(ProofCheck *c)
+BlockBackend *proof_check_open(ProofCheck *c, bool writable)
 {
     Error *err = NULL;
     BlockBackend *blk = proof_open(c->fmt, c->graph, c->disk,
-                                   BDRV_O_RDWR | BDRV_O_UNMAP, &err);
+                                   writable ? BDRV_O_RDWR | BDRV_O_UNMAP : 0,
+                                   &err);
 
     if (!blk) {
         g_string_append_printf(c->why, "the image does not open: %s",

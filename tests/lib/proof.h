@@ -46,8 +46,9 @@ struct ProofFormat {
     /* Is the image consistent in itself?  proof_check_driver(), one that runs
      * proof_check_command(), or both; NULL: cannot tell. */
     bool (*check)(ProofCheck *c);
-    /* Called now and then between two requests of a crash proof with one
-     * thread: snapshots, bitmaps, whatever must not change the contents. */
+    /* Called now and then between two requests of a proof with one thread:
+     * snapshots, bitmaps, whatever must not change the contents.  May fail if
+     * I/O does. */
     bool (*between)(const ProofFormat *fmt, BlockBackend *blk, GRand *rand,
                     GString *why);
     ModelDiscard discard;
@@ -126,8 +127,8 @@ void proof_assert(ProofRun *run, const ProofFormat *fmt,
 
 /* The driver's own check finds nothing, or leaks where there may be some. */
 bool proof_check_driver(ProofCheck *c);
-/* Open the image read-write; NULL: c->why says why not. */
-BlockBackend *proof_check_open(ProofCheck *c);
+/* Open the image; NULL: c->why says why not. */
+BlockBackend *proof_check_open(ProofCheck *c, bool writable);
 /*
  * Run a program on the image as a file: the last of @argv (NULL-terminated) is
  * followed by the file's name.  True if its status is 0; else its output is

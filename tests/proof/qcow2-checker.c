@@ -149,9 +149,12 @@ static bool check_copied(Image *im, const char *what, uint64_t entry)
 {
     uint64_t n = refcount(im, (entry & OFFSET) >> im->cluster_bits);
 
-    return im->features & INCOMPAT_DIRTY || !!(entry & COPIED) == (n == 1) ||
-           bad(im, "%s %#" PRIx64 ": its refcount is %" PRIu64, what, entry,
-               n);
+    if (im->features & INCOMPAT_DIRTY || !!(entry & COPIED) == (n == 1)) {
+        return true;
+    }
+    im->result->miscopied++;
+    return im->version < 3 || bad(im, "%s %#" PRIx64 ": its refcount is %"
+                                  PRIu64, what, entry, n);
 }
 
 /* ---- Tables ---- */
