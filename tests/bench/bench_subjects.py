@@ -13,6 +13,9 @@ import signal
 import subprocess
 import time
 
+import bench_qcow2
+
+
 class Skip(Exception):
     """This subject has no such row; the message is the reason."""
 
@@ -92,8 +95,12 @@ class Subject:
     def server_argv(self, row, env):
         raise NotImplementedError
 
+    def prepare_image(self, row, env):
+        """Makes the image that the row wants, if that is not there."""
+
     def measure_vhost(self, row, env):
         """One run of the generator; its JSON result."""
+        self.prepare_image(row, env)
         argv = [env.generator, '--socket', env.socket,
                 '--queues', str(row.queues), '--depth', str(row.depth),
                 '--rw', row.rw, '--wait', row.wait] + env.amount(row)
@@ -119,6 +126,8 @@ class Limit(Subject):
         self.binary = binary
 
     def server_argv(self, row, env):
+        if row.is_qcow2:
+            raise Skip('knows no formats')
         argv = [self.binary, '--socket', env.socket,
                 '--queues', str(row.queues)]
         if row.backend != 'null':
@@ -143,6 +152,11 @@ class Emulator(Subject):
             raise Skip(f'no {name} in {self.folder}')
         return path
 
+    def prepare_image(self, row, env):
+        if row.is_qcow2:
+            images = bench_qcow2.Images(env, self.binary('qemu-img'))
+            images.make(row.image)
+
     def server_argv(self, row, env):
         if row.backend == 'null':
             dev = ['driver=null-co,node-name=d,size=1073741824,'
@@ -150,10 +164,12 @@ class Emulator(Subject):
         else:
             cache, aio = {'buffered': ('off', 'threads'),
                           'direct-native': ('on', 'native'),
-                          'direct-io_uring': ('on', 'io_uring')}[row.backend]
-            dev = [f'driver=file,node-name=f,filename={env.disk},aio={aio},'
+                          'direct-io_uring': ('on', 'io_uring')}[row.storage]
+            file = env.path(row.image)
+            dev = [f'driver=file,node-name=f,filename={file},aio={aio},'
                    f'cache.direct={cache}',
-                   f'driver=raw,node-name=d,file=f,cache.direct={cache}']
+                   f'driver={row.format},node-name=d,file=f,'
+                   f'cache.direct={cache}']
         argv = [self.binary('qemu-storage-daemon')]
         for d in dev:
             argv += ['--blockdev', d]
@@ -164,17 +180,18 @@ class Emulator(Subject):
             + self.export_options]
 
     def measure_tool(self, row, env):
-        """Wall and processor seconds of one run of a tool."""
-        argv = [self.binary('qemu-img')] + row.argv(env)
-        start = time.perf_counter()
+        """What one run of a tool took, and the size of what it wrote."""
+        binary = self.binary('qemu-img')
+        bench_qcow2.Images(env, binary).prepare(row)
+        argv = [env.run_once, binary] + row.argv(env)
         with open(env.log, 'wb') as log:
-            proc = subprocess.Popen(argv, stdin=subprocess.DEVNULL,
-                                    stdout=subprocess.DEVNULL, stderr=log)
-            _, status, usage = os.wait4(proc.pid, 0)
-            proc.returncode = os.waitstatus_to_exitcode(status)
-        seconds = time.perf_counter() - start
+            proc = subprocess.run(argv, stdin=subprocess.DEVNULL,
+                                  stdout=subprocess.PIPE, stderr=log)
         if proc.returncode != 0:
             with open(env.log, errors='replace') as f:
                 raise Failed(f'{self.label}: {" ".join(argv)}: '
                              f'{f.read().strip()}')
-        return {'seconds': seconds, 'cpu': usage.ru_utime + usage.ru_stime}
+        result = json.loads(proc.stdout)
+        if row.writes:
+            result['size'] = os.stat(env.path(row.writes)).st_blocks * 512
+        return result
