@@ -79,6 +79,10 @@ bool qcow2_frees_pending(const BDRVQcow2State *s) REQUIRES(driver_class);
 
 /* ---- qcow2-inflight.c ---- */
 
+/* If a guest cluster of the range is in flight, wait until one is not any more;
+ * whether it did: then the lock was dropped. */
+bool qcow2_inflight_wait(BDRVQcow2State *s, int64_t offset, int64_t bytes)
+    REQUIRES(driver_class);
 /* Wait until no guest cluster of the range is in flight, then register it;
  * @f is the caller's.  May drop the lock. */
 void qcow2_inflight_begin(BDRVQcow2State *s, Qcow2Inflight *f, int64_t offset,

@@ -15,33 +15,74 @@
 #include "qemu/osdep.h"
 #include "qcow2-alloc.h"
 
-static bool REQUIRES(driver_class)
-conflicts(BDRVQcow2State *s, const Qcow2Inflight *f)
-{
-    Qcow2Inflight *other;
+/* A thread that waits for a range that is registered. */
+typedef struct Waiter {
+    ListNode node;                  /* Qcow2Inflight.waiters */
+    QemuCond cond;
+    bool woken;
+} Waiter;
 
-    list_for_each(other, &s->inflight, node) {
-        if (other->offset < f->offset + f->bytes &&
-            f->offset < other->offset + other->bytes) {
-            return true;
+static Qcow2Inflight *REQUIRES(driver_class)
+find_conflict(BDRVQcow2State *s, int64_t offset, int64_t bytes)
+{
+    Qcow2Inflight *f;
+
+    list_for_each(f, &s->inflight, node) {
+        if (f->offset < offset + bytes && offset < f->offset + f->bytes) {
+            return f;
         }
     }
-    return false;
+    return NULL;
+}
+
+/* @f may be gone when this returns. */
+static void REQUIRES(driver_class)
+wait_for(BDRVQcow2State *s, Qcow2Inflight *f)
+{
+    Waiter w = { .woken = false };
+
+    qemu_cond_init(&w.cond);
+    list_push_back(&f->waiters, &w.node);
+    thread_pool_block_begin();
+    while (!w.woken) {
+        driver_wait(&w.cond, &s->lock);
+    }
+    thread_pool_block_end();
+    qemu_cond_destroy(&w.cond);
+}
+
+/* Each on its own: most threads that wait do so for other clusters. */
+static void REQUIRES(driver_class) wake_waiters(Qcow2Inflight *f)
+{
+    Waiter *w, *next;
+
+    list_for_each_safe(w, next, &f->waiters, node) {
+        list_remove(&w->node);
+        w->woken = true;
+        qemu_cond_signal(&w->cond);
+    }
+}
+
+bool qcow2_inflight_wait(BDRVQcow2State *s, int64_t offset, int64_t bytes)
+{
+    Qcow2Inflight *f = find_conflict(s, offset, bytes);
+
+    if (f) {
+        wait_for(s, f);
+    }
+    return f;
 }
 
 void qcow2_inflight_begin(BDRVQcow2State *s, Qcow2Inflight *f, int64_t offset,
                           int64_t bytes)
 {
+    while (qcow2_inflight_wait(s, offset, bytes)) {
+        /* There may be another one. */
+    }
     f->offset = offset;
     f->bytes = bytes;
     list_node_init(&f->node);
-    if (conflicts(s, f)) {
-        thread_pool_block_begin();
-        do {
-            driver_wait(&s->cond, &s->lock);
-        } while (conflicts(s, f));
-        thread_pool_block_end();
-    }
+    list_init(&f->waiters);
     list_push_back(&s->inflight, &f->node);
 }
 
@@ -49,14 +90,14 @@ void qcow2_inflight_shrink(BDRVQcow2State *s, Qcow2Inflight *f, int64_t bytes)
 {
     if (bytes < f->bytes) {
         f->bytes = bytes;
-        qemu_cond_broadcast(&s->cond);
+        wake_waiters(f);
     }
 }
 
 void qcow2_inflight_end(BDRVQcow2State *s, Qcow2Inflight *f)
 {
     list_remove(&f->node);
-    qemu_cond_broadcast(&s->cond);
+    wake_waiters(f);
 }
 
 int64_t qcow2_slice_part(const BDRVQcow2State *s, int64_t offset, int64_t bytes,

@@ -398,16 +398,28 @@ chunk_link(BlockDriverState *bs, Chunk *c)
     return ret;
 }
 
-/* Write a prefix of the range where it needs clusters; *done: its length. */
+/*
+ * Write a prefix of the range where it needs clusters; *done: its length.  If
+ * another request changes these clusters, wait for it and do nothing: most
+ * often they are allocated then, and whoever waited writes in place, beside the
+ * others.
+ */
 static int write_allocating(BlockDriverState *bs, int64_t offset,
                             int64_t bytes, QEMUIOVector *qiov,
                             size_t qiov_offset, int flags, int64_t *done)
 {
     BDRVQcow2State *s = bs->opaque;
     Chunk c;
+    int64_t start, length;
     int ret;
 
+    qcow2_slice_part(s, offset, MIN(bytes, MAX_CHUNK), &start, &length);
     driver_lock(&s->lock);
+    if (qcow2_inflight_wait(s, start, length)) {
+        driver_unlock(&s->lock);
+        *done = 0;
+        return 0;
+    }
     qcow2_frees_relieve(bs);
     ret = chunk_begin(bs, &c, offset, bytes);
     if (ret < 0) {

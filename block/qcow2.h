@@ -156,6 +156,7 @@ typedef enum Qcow2MetadataKind {
 typedef struct Qcow2Inflight {
     int64_t offset, bytes;          /* guest; whole clusters */
     ListNode node;                  /* s->inflight */
+    List waiters;                   /* for its end, or that it gets shorter */
 } Qcow2Inflight;
 
 typedef struct BDRVQcow2State {
@@ -246,7 +247,8 @@ typedef struct BDRVQcow2State {
     bool flush_running GUARDED_BY(driver_class);
     List flush_waiters GUARDED_BY(driver_class);
 
-    /* Whatever a thread may wait for, it waits for here, with a predicate. */
+    /* Whatever a thread may wait for, it waits for here, with a predicate (but
+     * for what is in flight). */
     QemuCond cond;
 
     /* Refcounts of clusters in use were changed, and flags not yet after them:
