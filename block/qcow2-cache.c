@@ -579,6 +579,8 @@ make_copies(BlockDriverState *bs, Qcow2Cache *c, Qcow2TableCopies **copies,
         if (!*copies || !*order) {
             qcow2_copies_free(*copies);
             g_free(*order);
+            *copies = NULL;
+            *order = NULL;
             return -ENOMEM;
         }
     }

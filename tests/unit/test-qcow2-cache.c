@@ -37,11 +37,13 @@ static Env *env_of_file(BdrvChild *child)
 
 /* ---- What the cache calls ---- */
 
+static bool no_memory;
+
 void *qemu_try_memalign(size_t alignment, size_t size)
 {
     void *p;
 
-    return posix_memalign(&p, alignment, size) ? NULL : p;
+    return no_memory || posix_memalign(&p, alignment, size) ? NULL : p;
 }
 
 void qemu_vfree(void *p)
@@ -308,6 +310,25 @@ static void test_bad_offset(void)
         driver_unlock(&e->s->lock);
     }
     g_assert_cmpint(e->reads, ==, 0);
+    env_free(e);
+}
+
+static void test_no_memory(void)
+{
+    Env *e = env_new(4);
+    Qcow2TableCopies *copies;
+
+    set(e, 1, 0, 7);
+    no_memory = true;
+    driver_lock(&e->s->lock);
+    g_assert_cmpint(qcow2_cache_copy_dirty(&e->bs, e->c, &copies), ==,
+                    -ENOMEM);
+    driver_unlock(&e->s->lock);
+    g_assert_null(copies);
+    no_memory = false;
+    g_assert_true(is_dirty(e));
+    g_assert_cmpint(write_back(e), ==, 0);
+    g_assert_cmphex(disk_word(e, 1, 0), ==, 7);
     env_free(e);
 }
 
@@ -760,6 +781,7 @@ int main(int argc, char **argv)
                     test_copy_forgotten);
     g_test_add_func("/qcow2-cache/error/load", test_load_error);
     g_test_add_func("/qcow2-cache/error/write-back", test_write_error);
+    g_test_add_func("/qcow2-cache/error/no-memory", test_no_memory);
     g_test_add_func("/qcow2-cache/loading/without the lock, once",
                     test_loading);
     g_test_add_func("/qcow2-cache/loading/starts again if forgotten",
