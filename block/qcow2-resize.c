@@ -63,24 +63,28 @@ static int zero_guest(BlockDriverState *bs, int64_t offset, int64_t end)
     return ret;
 }
 
-/* Does the cluster that the old end is in hold anything of its own? */
+/* Does the cluster that the old end is in hold anything of its own behind it?
+ * Each subcluster says so for itself. */
 static int has_stale_tail(BlockDriverState *bs, int64_t old)
 {
     BDRVQcow2State *s = bs->opaque;
+    int64_t end = QEMU_ALIGN_UP(old, s->cluster_size);
     Qcow2Extent extent;
-    uintptr_t pin;
-    int ret;
 
-    if (QEMU_IS_ALIGNED(old, s->cluster_size)) {
-        return 0;
+    for (int64_t at = old; at < end; at += extent.bytes) {
+        uintptr_t pin;
+        int ret = qcow2_map(bs, at, end - at, &extent, &pin);
+
+        if (ret < 0) {
+            return ret;
+        }
+        qcow2_unpin(s, pin);
+        if (extent.type == QCOW2_EXTENT_NORMAL ||
+            extent.type == QCOW2_EXTENT_COMPRESSED) {
+            return 1;
+        }
     }
-    ret = qcow2_map(bs, old, BDRV_SECTOR_SIZE, &extent, &pin);
-    if (ret < 0) {
-        return ret;
-    }
-    qcow2_unpin(s, pin);
-    return extent.type == QCOW2_EXTENT_NORMAL ||
-           extent.type == QCOW2_EXTENT_COMPRESSED;
+    return 0;
 }
 
 static int zero_gained(BlockDriverState *bs, int64_t old, int64_t new)

@@ -200,6 +200,18 @@ static void test_shrink(void)
     }
 }
 
+/* Nor what a later subcluster of the last cluster held. */
+static void test_shrink_subclusters(void)
+{
+    BlockBackend *blk = create("subclusters", "size=1M,extended_l2=on");
+
+    write_pattern(blk, 68 * KiB, 60 * KiB, 0x77);
+    resize(blk, 64 * KiB + 512, PREALLOC_MODE_OFF);
+    resize(blk, 1 * MiB, PREALLOC_MODE_OFF);
+    check_pattern(blk, 0, 1 * MiB, 0);
+    blk_unref(blk);
+}
+
 static void test_data_file(void)
 {
     g_autofree char *data = path_of("data");
@@ -279,6 +291,8 @@ int main(int argc, char **argv)
     g_test_add_func("/qcow2/resize/grow-preallocated",
                     test_grow_preallocated);
     g_test_add_func("/qcow2/resize/shrink", test_shrink);
+    g_test_add_func("/qcow2/resize/shrink-within-subclusters",
+                    test_shrink_subclusters);
     g_test_add_func("/qcow2/resize/data-file-follows", test_data_file);
     g_test_add_func("/qcow2/resize/refused", test_refused);
     ret = g_test_run();
