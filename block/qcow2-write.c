@@ -217,6 +217,7 @@ count_alike(BlockDriverState *bs, Qcow2Table *t, unsigned index, Chunk *c,
 static int REQUIRES(driver_class)
 chunk_plan(BlockDriverState *bs, Qcow2Table *t, unsigned index, Chunk *c)
 {
+    BDRVQcow2State *s = bs->opaque;
     Qcow2Entry first, last;
     int ret = count_alike(bs, t, index, c, &first, &last);
 
@@ -227,6 +228,10 @@ chunk_plan(BlockDriverState *bs, Qcow2Table *t, unsigned index, Chunk *c)
     if (ret == 0) {
         ret = fill_length(bs, &last, c->offset + c->bytes, true, &c->tail,
                           &c->tail_zero);
+    }
+    if (ret == 0 && s->has_data_file) {
+        /* It is as long as the disk, and perhaps cannot be longer. */
+        c->tail = CLAMP(s->disk_size - (c->offset + c->bytes), 0, c->tail);
     }
     if (ret == -EIO) {
         qcow2_signal_corruption_locked(bs, true, -1, -1,

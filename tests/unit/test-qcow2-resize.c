@@ -235,6 +235,53 @@ static void test_data_file(void)
     g_assert_cmphex((uint8_t)contents[512 * KiB], ==, 0);
 }
 
+/* Nothing is written behind the end of the disk, where a raw image ends. */
+static void test_data_file_end(void)
+{
+    static const char *const more[] = { "", ",data_file_raw=on",
+                                        ",extended_l2=on" };
+    g_autofree char *data = path_of("data");
+
+    for (size_t i = 0; i < ARRAY_SIZE(more); i++) {
+        g_autofree char *o = g_strdup_printf("size=66k,data_file=%s%s", data,
+                                             more[i]);
+        BlockBackend *blk;
+        struct stat st;
+
+        g_unlink(data);
+        blk = create("with-data", o);
+        write_pattern(blk, 65 * KiB, 512, 0x99);
+        check_pattern(blk, 0, 65 * KiB, 0);
+        check_pattern(blk, 65 * KiB, 65 * KiB + 512, 0x99);
+        check_pattern(blk, 65 * KiB + 512, 66 * KiB, 0);
+        resize(blk, 1 * MiB, PREALLOC_MODE_OFF);
+        resize(blk, 66 * KiB, PREALLOC_MODE_OFF);
+        blk_unref(blk);
+        g_assert_cmpint(stat(data, &st), ==, 0);
+        g_assert_cmpint(st.st_size, ==, 66 * KiB);
+        blk = open_image("with-data");
+        write_pattern(blk, 65 * KiB + 512, 512, 0x9a);
+        resize(blk, 1 * MiB, PREALLOC_MODE_OFF);
+        check_pattern(blk, 66 * KiB, 1 * MiB, 0);
+        blk_unref(blk);
+    }
+}
+
+static void test_data_file_stays(void)
+{
+    g_autofree char *data = path_of("data");
+    g_autofree char *o = g_strdup_printf("size=66k,data_file=%s", data);
+    BlockBackend *blk;
+    struct stat st;
+
+    g_unlink(data);
+    blk = create("with-data", o);
+    write_pattern(blk, 65 * KiB, 512, 0x99);
+    blk_unref(blk);
+    g_assert_cmpint(stat(data, &st), ==, 0);
+    g_assert_cmpint(st.st_size, <=, 66 * KiB);
+}
+
 /* ---- Refused ---- */
 
 static void check_refused(BlockBackend *blk, int64_t size, PreallocMode mode,
@@ -294,6 +341,10 @@ int main(int argc, char **argv)
     g_test_add_func("/qcow2/resize/shrink-within-subclusters",
                     test_shrink_subclusters);
     g_test_add_func("/qcow2/resize/data-file-follows", test_data_file);
+    g_test_add_func("/qcow2/resize/data-file-ends-where-the-disk-does",
+                    test_data_file_end);
+    g_test_add_func("/qcow2/resize/data-file-does-not-grow",
+                    test_data_file_stays);
     g_test_add_func("/qcow2/resize/refused", test_refused);
     ret = g_test_run();
     block_graph_free(graph);
