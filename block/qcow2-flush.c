@@ -29,7 +29,7 @@
  *
  * With lazy refcounts a flush leaves the refcounts as they are on the disk,
  * since the dirty bit says that these are to be rebuilt.  A write-back writes
- * them all the same.
+ * them all the same, also if a flush is joined to it.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
@@ -167,7 +167,8 @@ static bool REQUIRES(driver_class) is_dirty(BDRVQcow2State *s)
            qcow2_cache_is_dirty(s->refcount_cache) || qcow2_frees_pending(s);
 }
 
-static int REQUIRES(driver_class) run_round(BlockDriverState *bs, bool full)
+static int REQUIRES(driver_class)
+run_round(BlockDriverState *bs, bool full, bool refcounts)
 {
     BDRVQcow2State *s = bs->opaque;
     uint64_t number = ++s->flush_number;
@@ -180,7 +181,7 @@ static int REQUIRES(driver_class) run_round(BlockDriverState *bs, bool full)
     if (full) {
         qcow2_frees_flush_begins(s, number);
     }
-    ret = round_copy(bs, &r, !full || !s->use_lazy_refcounts);
+    ret = round_copy(bs, &r, refcounts);
     if (ret == 0) {
         ret = round_write_refcounts(bs, &r);
     }
@@ -206,15 +207,16 @@ static void REQUIRES(driver_class) serve_waiters(BlockDriverState *bs)
     BDRVQcow2State *s = bs->opaque;
     List served = LIST_INITIALIZER(served);
     FlushWaiter *w;
-    bool full = false;
+    bool full = false, refcounts = !s->use_lazy_refcounts;
     int ret;
 
     s->flush_running = true;
     list_splice_back(&served, &s->flush_waiters);
     list_for_each(w, &served, node) {
         full |= w->full;
+        refcounts |= !w->full;
     }
-    ret = run_round(bs, full);
+    ret = run_round(bs, full, refcounts);
     while ((w = list_pop_front(&served, FlushWaiter, node))) {
         w->ret = ret;
         w->done = true;
