@@ -62,7 +62,6 @@ static void parse_fixed(const uint8_t *p, Qcow2Snapshot *sn, EntryHead *head)
 static void parse_rest(const uint8_t *p, const EntryHead *head,
                        Qcow2Snapshot *sn)
 {
-    sn->disk_size = -1;
     sn->icount = UINT64_MAX;
     if (head->extra_size >= 8) {
         sn->vm_state_size = ldq_be_p(p);
@@ -101,6 +100,7 @@ static bool read_bytes(BlockDriverState *bs, int64_t offset, int64_t bytes,
 static bool read_entry(BlockDriverState *bs, uint32_t i, int64_t *offset,
                        Qcow2Snapshot *sn, Error **errp)
 {
+    const BDRVQcow2State *s = bs->opaque;
     uint8_t fixed[ENTRY_FIXED];
     g_autofree uint8_t *rest = NULL;
     EntryHead head;
@@ -121,6 +121,11 @@ static bool read_entry(BlockDriverState *bs, uint32_t i, int64_t *offset,
         return false;
     }
     parse_rest(rest, &head, sn);
+    if (head.extra_size < 16) {
+        /* Version 2, where a disk with snapshots cannot be resized.  Later, and
+         * in what we write, it can. */
+        sn->disk_size = s->disk_size;
+    }
     *offset += ROUND_UP(ENTRY_FIXED + rest_size, 8);
     return true;
 }

@@ -433,24 +433,18 @@ static int REQUIRES(driver_class) goto_locked(BlockDriverState *bs,
     return ret < 0 ? ret : end_change(bs);
 }
 
-static int64_t size_of(BlockDriverState *bs, const Qcow2Snapshot *sn)
-{
-    BDRVQcow2State *s = bs->opaque;
-
-    return sn->disk_size < 0 ? s->disk_size : sn->disk_size;
-}
-
 /* The snapshot's tree, with an entry for each piece of its disk. */
 static bool read_tree(BlockDriverState *bs, const Qcow2Snapshot *sn,
                       Qcow2Tree *tree, Error **errp)
 {
     BDRVQcow2State *s = bs->opaque;
-    int64_t size = size_of(bs, sn);
+    int64_t size = sn->disk_size;
     int64_t coverage = qcow2_l1_coverage(s);
     int ret;
 
-    if (size & (BDRV_SECTOR_SIZE - 1) ||
-        DIV_ROUND_UP(size, coverage) > QCOW2_MAX_L1_SIZE / 8) {
+    /* The entry may say anything. */
+    if (size < 0 || size & (BDRV_SECTOR_SIZE - 1) ||
+        size > QCOW2_MAX_L1_SIZE / 8 * coverage) {
         error_setg(errp, "Snapshot has an invalid disk size");
         return false;
     }
@@ -479,7 +473,7 @@ bool qcow2_snapshot_goto(BlockDriverState *bs, const char *id, Error **errp)
         error_setg_errno(errp, ENOENT, "Failed to load snapshot");
         return false;
     }
-    size = size_of(bs, &s->snapshots[i]);
+    size = s->snapshots[i].disk_size;
     if (!read_tree(bs, &s->snapshots[i], &tree, errp)) {
         return false;
     }
@@ -535,7 +529,7 @@ bool qcow2_snapshot_load_tmp(BlockDriverState *bs, const char *id,
     driver_lock(&s->lock);
     g_free(s->l1);
     s->l1 = l1_of_tree(&tree, s->snapshots[i].l1_table_offset);
-    s->disk_size = size_of(bs, &s->snapshots[i]);
+    s->disk_size = s->snapshots[i].disk_size;
     driver_unlock(&s->lock);
     g_free(tree.entries);
     return true;

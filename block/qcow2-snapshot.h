@@ -16,7 +16,7 @@ struct Qcow2Snapshot {
     uint32_t l1_size;               /* entries */
     char *id_str;
     char *name;
-    int64_t disk_size;              /* bytes; -1: the entry does not say */
+    int64_t disk_size;              /* bytes */
     uint64_t vm_state_size;
     uint32_t date_sec, date_nsec;
     uint64_t vm_clock_nsec;

@@ -9,6 +9,7 @@
 #include "block/blkdebug.h"
 #include "block/block-backend.h"
 #include "block/snapshot.h"
+#include "qemu/bswap.h"
 
 #define DISK_SIZE (512 * KiB)
 
@@ -190,6 +191,87 @@ static void test_no_references_to_spare(void)
     image_destroy(&img);
 }
 
+/* ---- Entries of the table ---- */
+
+enum { EXTRA_SIZE = 36, EXTRA = 40, DISK_SIZE_FIELD = 48, STRINGS = 64 };
+
+/* The file of the closed image, and in it the first entry. */
+static uint8_t *load_table(Image *img, gsize *length, uint8_t **entry)
+{
+    char *file;
+
+    g_assert_true(g_file_get_contents(img->path, &file, length, NULL));
+    *entry = (uint8_t *)file + ldq_be_p(file + 64);
+    g_assert_cmpint(ldl_be_p(*entry + EXTRA_SIZE), ==, 24);
+    return (uint8_t *)file;
+}
+
+static void store_table(Image *img, const uint8_t *file, gsize length)
+{
+    g_assert_true(g_file_set_contents(img->path, (const char *)file, length,
+                                      NULL));
+}
+
+static void image_with_snapshot(Image *img, const char *layout)
+{
+    image_create(img, layout);
+    image_write(img, 0, 100 * KiB, 1);
+    g_assert_true(take(img, "a", &error_abort));
+    image_close(img);
+}
+
+/* An entry of old, which does not say how large the disk was, does when it has
+ * been written again. */
+static void test_without_disk_size(void)
+{
+    Image img = { 0 };
+    g_autofree uint8_t *file = NULL;
+    uint8_t *entry;
+    gsize length;
+
+    image_with_snapshot(&img, layouts[1]);
+    file = load_table(&img, &length, &entry);
+    stl_be_p(entry + EXTRA_SIZE, 0);
+    memmove(entry + EXTRA, entry + STRINGS, 2);         /* "1", "a" */
+    store_table(&img, file, length);
+    g_free(g_steal_pointer(&file));
+
+    image_open(&img, BDRV_O_RDWR);
+    g_assert_true(take(&img, "b", &error_abort));
+    image_close(&img);
+    file = load_table(&img, &length, &entry);
+    g_assert_cmpint(ldq_be_p(entry + DISK_SIZE_FIELD), ==, DISK_SIZE);
+    image_open(&img, BDRV_O_RDWR);
+    g_assert_true(bdrv_snapshot_goto(blk_bs(img.blk), "a", &error_abort));
+    assert_contents(img.blk, img.model);
+    image_destroy(&img);
+}
+
+static void test_bad_disk_size(void)
+{
+    static const int64_t bad[] = { INT64_MAX & ~INT64_C(511), INT64_MIN, -512,
+                                   1, INT64_C(1) << 52 };
+
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+        Image img = { 0 };
+        g_autofree uint8_t *file = NULL;
+        g_autoptr(Error) err = NULL;
+        uint8_t *entry;
+        gsize length;
+
+        image_with_snapshot(&img, layouts[0]);
+        file = load_table(&img, &length, &entry);
+        stq_be_p(entry + DISK_SIZE_FIELD, bad[i]);
+        store_table(&img, file, length);
+        image_open(&img, BDRV_O_RDWR);
+        g_assert_false(bdrv_snapshot_goto(blk_bs(img.blk), "a", &err));
+        g_assert_cmpstr(error_get_pretty(err), ==,
+                        "Snapshot has an invalid disk size");
+        assert_contents(img.blk, img.model);
+        image_destroy(&img);
+    }
+}
+
 /* ---- Failures ---- */
 
 typedef bool Change(Image *img, Error **errp);
@@ -267,6 +349,9 @@ int main(int argc, char **argv)
                     test_refcount_limit);
     g_test_add_func("/qcow2-snapshot/limits/one-bit",
                     test_no_references_to_spare);
+    g_test_add_func("/qcow2-snapshot/entry/without-disk-size",
+                    test_without_disk_size);
+    g_test_add_func("/qcow2-snapshot/entry/bad-disk-size", test_bad_disk_size);
     g_test_add_data_func("/qcow2-snapshot/fail-nth/create", change_create,
                          test_fail_nth);
     g_test_add_data_func("/qcow2-snapshot/fail-nth/goto", change_goto,
