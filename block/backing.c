@@ -151,15 +151,24 @@ bool bdrv_open_backing(BlockDriverState *bs, const json_t *value, Error **errp)
 bool bdrv_set_backing_hd(BlockDriverState *bs, BlockDriverState *backing,
                          Error **errp)
 {
+    BlockDriverState *old = bdrv_backing_bs(bs);
     bool ok = true;
 
     bdrv_drained_begin(bs);
-    if (bs->backing) {
+    if (old) {
+        bdrv_ref(old);
         bdrv_detach_child(bs->backing);
     }
     if (backing) {
         bdrv_ref(backing);
         ok = attach_backing(bs, backing, errp);
+    }
+    if (ok && old) {
+        bdrv_unref(old);
+    } else if (old) {
+        /* Without it, bs would read, and copy on writes, zeroes for its data.
+         * What it was granted a moment ago is not refused. */
+        attach_backing(bs, old, &error_abort);
     }
     bdrv_refresh_limits(bs);
     bdrv_drained_end(bs);

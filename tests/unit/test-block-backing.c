@@ -160,6 +160,32 @@ static void test_set_at_run_time(Disks *t, gconstpointer unused)
     bdrv_unref(bs);
 }
 
+/* One that cannot be had leaves the other where it is. */
+static void test_set_fails(Disks *t, gconstpointer unused)
+{
+    BlockDriverState *bs = open_top(t, "", 0, &error_abort);
+    BlockDriverState *old = bdrv_backing_bs(bs);
+    BlockDriverState *other = bdrv_open(t->env.graph, "test:base", NULL, NULL,
+                                        0, &error_abort);
+    BlockBackend *top = blk_new(t->env.graph, BLK_PERM_CONSISTENT_READ,
+                                BLK_PERM_ALL);
+    BlockBackend *blk = blk_new(t->env.graph, BLK_PERM_CONSISTENT_READ, 0);
+    g_autoptr(Error) err = NULL;
+
+    g_assert_nonnull(old);
+    g_assert_true(blk_insert_bs(top, bs, &error_abort));
+    g_assert_true(blk_insert_bs(blk, other, &error_abort));
+    g_assert_false(bdrv_set_backing_hd(bs, other, &err));
+    g_assert_nonnull(err);
+    g_assert_true(bdrv_backing_bs(bs) == old);
+    blk_unref(blk);
+    g_assert_true(bdrv_set_backing_hd(bs, other, &error_abort));
+    g_assert_true(bdrv_backing_bs(bs) == other);
+    blk_unref(top);
+    bdrv_unref(other);
+    bdrv_unref(bs);
+}
+
 static void add(const char *path, void (*fn)(Disks *, gconstpointer))
 {
     g_test_add(path, Disks, NULL, setup, fn, teardown);
@@ -177,5 +203,6 @@ int main(int argc, char **argv)
     add("/block-backing/open/loop-is-error", test_loop);
     add("/block-backing/names/full", test_full_names);
     add("/block-backing/set/at-run-time", test_set_at_run_time);
+    add("/block-backing/set/failure-changes-nothing", test_set_fails);
     return g_test_run();
 }
