@@ -28,6 +28,19 @@ static BdrvMapResult to_child(BdrvChild *child, int64_t offset,
     return BDRV_MAP_CHILD;
 }
 
+/*
+ * Data.  What we write unaligned is the header, compressed clusters, and parts
+ * of subclusters that are smaller than the file's blocks: unless those are, none
+ * of it shares a block with the data of another cluster.
+ */
+static BdrvMapResult to_data(BDRVQcow2State *s, int64_t offset,
+                             BdrvMapping *mapping)
+{
+    mapping->apart = s->subcluster_size >=
+                     s->data_file->bs->bl.request_alignment;
+    return to_child(s->data_file, offset, mapping);
+}
+
 /* What goes beyond the end of a file needs code that knows about that. */
 static bool is_inside(const BdrvChild *child, int64_t offset, int64_t bytes)
 {
@@ -56,6 +69,7 @@ static BdrvMapResult read_unallocated(BlockDriverState *bs,
     if (!is_inside(bs->backing, req->map_offset, req->bytes)) {
         return BDRV_MAP_WORKER;
     }
+    mapping->apart = true;              /* nobody writes to it */
     return to_child(bs->backing, req->map_offset, mapping);
 }
 
@@ -70,7 +84,7 @@ static BdrvMapResult map_read(BlockDriverState *bs, BdrvTrackedRequest *req,
             !is_inside(s->data_file, e->host_offset, req->bytes)) {
             return BDRV_MAP_WORKER;
         }
-        return to_child(s->data_file, e->host_offset, mapping);
+        return to_data(s, e->host_offset, mapping);
     case QCOW2_EXTENT_ZERO_PLAIN:
     case QCOW2_EXTENT_ZERO_ALLOC:
         return read_zeroes(req, mapping);
@@ -99,7 +113,7 @@ static BdrvMapResult map_write(BlockDriverState *bs, BdrvTrackedRequest *req,
                                 req->bytes))) {
         return BDRV_MAP_WORKER;
     }
-    return to_child(s->data_file, e->host_offset, mapping);
+    return to_data(s, e->host_offset, mapping);
 }
 
 static void unpin_request(BdrvTrackedRequest *req)
@@ -138,6 +152,7 @@ static BdrvMapResult map_flush(BlockDriverState *bs, BdrvMapping *mapping)
     if (s->data_file != bs->file || qatomic_load_acquire(&s->metadata_dirty)) {
         return BDRV_MAP_WORKER;
     }
+    mapping->apart = true;              /* it has no range */
     return to_child(bs->file, 0, mapping);
 }
 

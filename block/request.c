@@ -315,16 +315,26 @@ static bool nothing_to_do(const BlockDriverState *bs,
     }
 }
 
-/* One step down.  True: req->bs has become the child. */
-static BdrvMapResult map_step(BlockDriverState *bs, BdrvTrackedRequest *req,
-                              int *ret)
+/* Must @req be tracked at @bs?  Not just for unaligned writers, if it is @apart
+ * from them (BdrvMapping). */
+static bool must_be_tracked(const BlockDriverState *bs, bool apart)
 {
-    BdrvMapping m;
+    int reasons = qatomic_read(&bs->tracking);
+
+    return reasons > (apart && bs->tracking_for_alignment ? 1 : 0);
+}
+
+/* One step down.  CHILD: req->bs has become the child. */
+static BdrvMapResult map_step(BlockDriverState *bs, BdrvTrackedRequest *req,
+                              bool *apart, int *ret)
+{
+    BdrvMapping m = { 0 };
     BdrvMapResult result = bs->drv->map_nowait(bs, req, &m);
 
     if (result == BDRV_MAP_CHILD) {
         req->bs = m.child->bs;
         req->map_offset = m.offset;
+        *apart = m.apart;
     } else if (result == BDRV_MAP_DONE) {
         *ret = m.ret;
     }
@@ -343,6 +353,7 @@ static bool submit(BlockDriverState *bs, BdrvTrackedRequest *req)
 static bool map_down(BdrvTrackedRequest *req)
 {
     BlockDriverState *bs = blk_bs(req->blk);
+    bool apart = false;
     int ret = 0;
 
     req->map_offset = req->offset;
@@ -355,7 +366,7 @@ static bool map_down(BdrvTrackedRequest *req)
             complete_inline(req, 0);
             return true;
         }
-        if (bdrv_is_tracking(bs) || !fits(bs, req)) {
+        if (must_be_tracked(bs, apart) || !fits(bs, req)) {
             return false;
         }
         if (unlikely(bdrv_is_recording(bs)) && !note_recording(req, bs)) {
@@ -367,7 +378,7 @@ static bool map_down(BdrvTrackedRequest *req)
         if (!bs->drv->map_nowait) {
             return false;
         }
-        switch (map_step(bs, req, &ret)) {
+        switch (map_step(bs, req, &apart, &ret)) {
         case BDRV_MAP_CHILD:
             break;
         case BDRV_MAP_DONE:

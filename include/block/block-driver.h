@@ -65,6 +65,13 @@ typedef struct BdrvMapping {
     BdrvChild *child;
     int64_t offset;
     int ret;
+    /*
+     * The driver is the only one who writes to the child (or nobody does), and
+     * no write that is unaligned for the child shares a block with this range:
+     * the request need not be tracked for that.  What a format knows whose
+     * metadata and data are in different clusters.
+     */
+    bool apart;
 } BdrvMapping;
 
 /* One option of "create -o help". */
@@ -321,7 +328,8 @@ struct BlockDriverState {
     /* Control thread. */
     int refcnt;
     int quiesce_counter;           /* drains of this node that are under way */
-    bool tracking_for_alignment;
+    bool tracking_for_alignment;   /* counts in "tracking"; requests read it,
+                                    * it changes drained */
     bool is_open;                  /* the driver's open succeeded */
     bool is_opening;               /* no parent may have it yet */
     List children;

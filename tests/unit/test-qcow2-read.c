@@ -529,6 +529,51 @@ static void test_fast_writes(void)
     blk_unref(blk);
 }
 
+/* The file has blocks, which unaligned writes share, but not with our data. */
+static void test_fast_direct(void)
+{
+    g_autofree char *path = path_of("image");
+    json_t *o = options_from_json("{\"driver\": \"qcow2\", \"cache\": "
+                                  "{\"direct\": true}, \"file\": {\"driver\": "
+                                  "\"file\", \"aio\": \"native\"}}",
+                                  &error_abort);
+    g_autoptr(Error) err = NULL;
+    BlockBackend *blk;
+    char *buf;
+    int ret;
+
+    if (!has_stock()) {
+        json_decref(o);
+        return;
+    }
+    g_free(run("rm -f image; " IMG " create -q -f qcow2 image 16M; " IO
+               " -f qcow2 -c 'write -P 1 0 1M' image"));
+    json_object_set_new(json_object_get(o, "file"), "filename",
+                        json_string(path));
+    blk = blk_new_open(env.graph, NULL, NULL, o, BDRV_O_RDWR, &err);
+    if (!blk) {
+        g_test_skip(error_get_pretty(err));
+        return;
+    }
+    blk_set_user_block_size(blk, 4096);
+    buf = qemu_try_memalign(4096, 4096);
+    memset(buf, 0x77, 4096);
+    g_assert_cmpint(blk_pread(blk, 0, 4096, buf, 0), ==, 0);
+    g_assert_false(needs_worker(blk, BDRV_REQ_READ, 8192, 4096, buf, 0, &ret));
+    g_assert_cmpint(ret, ==, 0);
+    /* The first one meets what qemu-io left in the page cache: then the kernel
+     * wants a worker. */
+    needs_worker(blk, BDRV_REQ_WRITE, 8192, 4096, buf, 0, &ret);
+    g_assert_cmpint(ret, ==, 0);
+    g_assert_false(needs_worker(blk, BDRV_REQ_WRITE, 8192, 4096, buf, 0,
+                                &ret));
+    g_assert_cmpint(ret, ==, 0);
+    g_assert_false(needs_worker(blk, BDRV_REQ_FLUSH, 0, 0, NULL, 0, &ret));
+    g_assert_cmpint(ret, ==, 0);
+    qemu_vfree(buf);
+    blk_unref(blk);
+}
+
 /* A data cluster that the L2 table says is the L1 table. */
 static void test_write_on_metadata(void)
 {
@@ -629,6 +674,8 @@ int main(int argc, char **argv)
     g_test_add_func("/qcow2-read/path/so are those of a backing file",
                     test_fast_backing);
     g_test_add_func("/qcow2-read/path/and writes in place", test_fast_writes);
+    g_test_add_func("/qcow2-read/path/and past the page cache",
+                    test_fast_direct);
     g_test_add_func("/qcow2-read/path/but not on metadata",
                     test_write_on_metadata);
     g_test_add_func("/qcow2-read/threads/read the same", test_threads);
