@@ -146,7 +146,7 @@ static void close_node(BlockDriverState *bs)
 
     trace(bdrv_close, "node '%s'", bs->node_name);
     if (bs->is_open) {
-        if (!bs->read_only) {
+        if (!bs->read_only && !(bs->open_flags & BDRV_O_INACTIVE)) {
             int ret;
 
             store_bitmaps(bs);

@@ -247,12 +247,15 @@ bool bdrv_take_common_options(json_t *options, BdrvCommonOptions *common,
                               Error **errp)
 {
     bool read_only = !(common->flags & BDRV_O_RDWR);
+    bool active = !(common->flags & BDRV_O_INACTIVE);
 
-    if (!opt_take_bool(options, "read-only", &read_only, errp)) {
+    if (!opt_take_bool(options, "read-only", &read_only, errp) ||
+        !opt_take_bool(options, "active", &active, errp)) {
         return false;
     }
-    common->flags &= ~BDRV_O_RDWR;
-    common->flags |= read_only ? 0 : BDRV_O_RDWR;
+    common->flags &= ~(BDRV_O_RDWR | BDRV_O_INACTIVE);
+    common->flags |= (read_only ? 0 : BDRV_O_RDWR) |
+                     (active ? 0 : BDRV_O_INACTIVE);
     if (!take_flag(options, "auto-read-only", BDRV_O_AUTO_RDONLY,
                    &common->flags, errp) ||
         !take_flag(options, "force-share", BDRV_O_FORCE_SHARE,
@@ -292,6 +295,11 @@ static bool open_driver(BlockDriverState *bs, json_t *options, Error **errp)
 {
     g_autoptr(json_t) backing = NULL;
 
+    if ((bs->open_flags & BDRV_O_INACTIVE) && !bs->drv->supports_handover) {
+        error_setg(errp, "Driver '%s' cannot be opened inactive",
+                   bs->drv->format_name);
+        return false;
+    }
     if (bs->drv->supports_backing) {
         /* Also a null, which is not the same as nothing. */
         backing = json_incref(json_object_get(options, "backing"));

@@ -53,6 +53,11 @@ void bdrv_default_perms(BlockDriverState *bs, BdrvChild *c, int role,
         *nshared = (shared & PASS_THROUGH) | BLK_PERM_WRITE_UNCHANGED;
         return;
     }
+    if (bs->open_flags & BDRV_O_INACTIVE) {
+        *nperm = 0;
+        *nshared = BLK_PERM_ALL;
+        return;
+    }
     if (role & BDRV_CHILD_COW) {
         /* The overlay needs the backing file to stay as it is. */
         *nperm = perm & BLK_PERM_CONSISTENT_READ;

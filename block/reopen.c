@@ -122,6 +122,10 @@ static bool prepare(GArray *nodes, BlockDriverState *bs, json_t *options,
     if (!bdrv_take_common_options(options, &node.common, errp)) {
         return false;
     }
+    if ((node.common.flags ^ bs->open_flags) & BDRV_O_INACTIVE) {
+        error_setg(errp, "Cannot change the option 'active'");
+        return false;
+    }
     if (bs->file &&
         !prepare_file(nodes, bs, node.common.flags, options, errp)) {
         return false;

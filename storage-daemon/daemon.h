@@ -14,6 +14,7 @@ typedef struct Daemon {
     AioContext *ctx;             /* of the main thread */
     BlockGraph *graph;
     GPtrArray *nodes;            /* of BlockDriverState *, a reference each */
+    bool incoming;               /* nodes are opened inactive */
     BlockExportList *exports;
     bool stop;                   /* leave the main loop */
 } Daemon;

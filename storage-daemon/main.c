@@ -22,6 +22,7 @@ typedef enum LongOption {
     OPT_OBJECT,
     OPT_PIDFILE,
     OPT_X_DRIVE,
+    OPT_X_INCOMING,
 } LongOption;
 
 static const struct option long_options[] = {
@@ -37,6 +38,7 @@ static const struct option long_options[] = {
     { "trace", required_argument, NULL, 'T' },
     { "version", no_argument, NULL, 'V' },
     { "x-drive", required_argument, NULL, OPT_X_DRIVE },
+    { "x-incoming", no_argument, NULL, OPT_X_INCOMING },
     { NULL }
 };
 
@@ -56,6 +58,7 @@ QEMU_TRACE_HELP
 "             [,cache.direct=on|off][,cache.no-flush=on|off]\n"
 "             [,read-only=on|off][,auto-read-only=on|off]\n"
 "             [,force-share=on|off][,detect-zeroes=on|off|unmap]\n"
+"             [,active=on|off]\n"
 "             [,driver specific parameters...]\n"
 "                         open a block node\n"
 "\n"
@@ -121,6 +124,11 @@ static bool handle_option(Daemon *d, int c, const char *arg, Error **errp)
         return daemon_add_blockdev(d, arg, errp);
     case OPT_X_DRIVE:
         return daemon_add_drive(d, arg, errp);
+    case OPT_X_INCOMING:
+        /* Our launcher's: what is opened is another process's, until an export
+         * with x-incoming takes it. */
+        d->incoming = true;
+        return true;
     case OPT_EXPORT:
         return daemon_add_export(d, arg, errp);
     case OPT_OBJECT:
@@ -167,7 +175,7 @@ static bool handle_options(Daemon *d, int argc, char **argv, Error **errp)
             error_setg(errp, "%s: Unexpected argument", optarg);
             return false;
         } else if (!handle_option(d, c, optarg, errp)) {
-            error_prepend(errp, "--%s %s: ", option_name(c), optarg);
+            error_prepend(errp, "--%s %s: ", option_name(c), optarg ?: "");
             return false;
         }
     }

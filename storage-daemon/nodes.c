@@ -26,6 +26,7 @@ static json_t *parse_node(const char *arg, const char *implied_key,
 static bool open_node(Daemon *d, const char *filename, json_t *opts,
                       Error **errp)
 {
+    int flags = BDRV_O_RDWR | (d->incoming ? BDRV_O_INACTIVE : 0);
     BlockDriverState *bs;
 
     if (!opt_peek_str(opts, "node-name")) {
@@ -33,7 +34,7 @@ static bool open_node(Daemon *d, const char *filename, json_t *opts,
         json_decref(opts);
         return false;
     }
-    bs = bdrv_open(d->graph, filename, NULL, opts, BDRV_O_RDWR, errp);
+    bs = bdrv_open(d->graph, filename, NULL, opts, flags, errp);
     if (!bs) {
         return false;
     }

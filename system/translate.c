@@ -319,6 +319,9 @@ static bool plan_disks(Plan *plan, CmdLine *cmd, const Drives *drives,
             return false;
         }
     }
+    if (cmdline_has(cmd, "incoming")) {
+        g_ptr_array_add(plan->daemon_args, g_strdup("--x-incoming"));
+    }
     add_objects(plan, cmd, drives);
     add_nodes(plan, drives);
     append_all(plan->daemon_args, drive_args);

@@ -140,7 +140,9 @@ static bool open_backend(BlockExport *exp, Error **errp)
                                        block_export_shared_perm(exp));
     blk_set_name(exp->blk, exp->id);
     blk_set_enable_write_cache(exp->blk, !exp->writethrough);
-    return blk_insert_bs(exp->blk, bs, errp);
+    return blk_insert_bs(exp->blk, bs, errp) &&
+           (exp->incoming ? bdrv_inactivate(bs, errp) :
+                            bdrv_activate(bs, errp));
 }
 
 /* ---- IOThreads ---- */

@@ -1,12 +1,12 @@
 /*
  * Handing over the image of an export.
  *
- * While it is inactive, the export has no permissions on its node, and so no
- * locks on the host.  Of two processes on one image at most one is active,
- * since the locks exclude each other: the old one gives its permissions up when
- * the front end has stopped all rings for a migration, the new one takes them
- * when a ring is to run.  The old one may get it back in the same way, if the
- * migration fails.
+ * While it is inactive, the export has no permissions on its node, which is
+ * inactive as well (block/activate.c), and so there are no locks on the host.
+ * Of two processes on one image at most one is active, since the locks exclude
+ * each other: the old one gives its permissions up when the front end has
+ * stopped all rings for a migration, the new one takes them when a ring is to
+ * run.  The old one may get it back in the same way, if the migration fails.
  *
  * Permissions belong to the control thread, and the front end's thread asks it
  * and waits.  As the control thread in turn waits for that thread when the
@@ -36,18 +36,45 @@ struct ExportHandover {
 
 /* ---- Control thread ---- */
 
+static void give_up_perm(BlockExport *exp)
+{
+    Error *err = NULL;
+
+    if (!blk_set_perm(exp->blk, 0, BLK_PERM_ALL, &err)) {
+        warn_report_err(err);
+    }
+}
+
 static bool take_image(BlockExport *exp, Error **errp)
 {
-    return bdrv_activate(blk_bs(exp->blk), errp) &&
-           blk_set_perm(exp->blk, block_export_perm(exp),
-                        block_export_shared_perm(exp), errp);
+    if (!blk_set_perm(exp->blk, block_export_perm(exp),
+                      block_export_shared_perm(exp), errp)) {
+        return false;
+    }
+    /* What is read now nobody else can change any more. */
+    if (!bdrv_activate(blk_bs(exp->blk), errp)) {
+        give_up_perm(exp);
+        return false;
+    }
+    return true;
 }
 
 static bool give_image(BlockExport *exp, Error **errp)
 {
+    Error *err = NULL;
+
     /* Or else it could not be taken back. */
-    return bdrv_can_hand_over(blk_bs(exp->blk), errp) &&
-           blk_set_perm(exp->blk, 0, BLK_PERM_ALL, errp);
+    if (!bdrv_can_hand_over(blk_bs(exp->blk), errp) ||
+        !blk_set_perm(exp->blk, 0, BLK_PERM_ALL, errp)) {
+        return false;
+    }
+    if (bdrv_inactivate(blk_bs(exp->blk), errp)) {
+        return true;
+    }
+    if (!take_image(exp, &err)) {
+        warn_report_err(err);
+    }
+    return false;
 }
 
 static void handover_bh(void *opaque)

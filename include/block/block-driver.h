@@ -130,9 +130,9 @@ struct BlockDriver {
     /* Length may change without a truncate (a device): ask each time. */
     bool has_variable_length;
     /*
-     * Another process may write to the image while this node has no
-     * permissions: it keeps nothing of it in memory, or only what activate
-     * forgets.
+     * Another process may write to the image while this node is inactive: it
+     * keeps nothing of it in memory, or only what activate forgets and
+     * inactivate writes.  Opened with BDRV_O_INACTIVE it writes nothing.
      */
     bool supports_handover;
     /* Its requests to children are aligned as the children ask (filters do
@@ -176,9 +176,13 @@ struct BlockDriver {
     void (*set_perm)(BlockDriverState *bs, uint64_t perm, uint64_t shared);
     void (*abort_perm_update)(BlockDriverState *bs);
 
-    /* Forget what is cached of the image, which another process may have
-     * changed; then permissions are taken.  Drained, children first. */
+    /* The node becomes active, its permissions are taken: forget what is known
+     * of the image, which another process may have changed.  On failure it
+     * stays inactive.  Drained, children first. */
     bool (*activate)(BlockDriverState *bs, Error **errp);
+    /* The node becomes inactive: write what is only in memory, and from now on
+     * nothing.  Drained, parents first; then permissions are given up. */
+    bool (*inactivate)(BlockDriverState *bs, Error **errp);
 
     /* Create an image: @filename for protocols, formats create their file by
      * bdrv_create_file().  @options flat, all taken. */

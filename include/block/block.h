@@ -36,7 +36,7 @@ enum {
     BDRV_O_CHECK     = 1 << 8,   /* opened to be checked: tolerate damage */
     BDRV_O_RESIZE    = 1 << 9,   /* the user will resize */
     BDRV_O_COPY_ON_READ = 1 << 10,
-    BDRV_O_INACTIVE  = 1 << 11,
+    BDRV_O_INACTIVE  = 1 << 11,  /* another process may write: activate.c */
     BDRV_O_FORCE_SHARE = 1 << 12, /* lock nothing on the host */
 };
 
@@ -175,7 +175,15 @@ void bdrv_drained_end(BlockDriverState *bs);
  * permissions.
  */
 bool bdrv_can_hand_over(BlockDriverState *bs, Error **errp);
-/* Before it gets permissions: forget what may have changed.  Blocks. */
+/*
+ * From now on another process may write to the image, and we do not: all that
+ * is only in memory has been written, and permissions are given up.  Of @bs and
+ * what is below it, as far as no other user has permissions.  False: could not;
+ * bdrv_activate() undoes what was done.  Blocks.
+ */
+bool bdrv_inactivate(BlockDriverState *bs, Error **errp);
+/* It is ours again: take permissions, and forget what may have changed.  Does
+ * nothing if it is active; false changes nothing.  Blocks. */
 bool bdrv_activate(BlockDriverState *bs, Error **errp);
 
 /* Parse "none", "writeback", "writethrough", "directsync", "unsafe". */

@@ -132,6 +132,7 @@ static void test_incoming(void)
     g_autoptr(Result) r = translate("-m 64 -incoming unix:s -drive "
                                     "if=virtio,file=x.raw,format=raw");
 
+    g_assert_true(g_str_has_prefix(r->daemon, "--x-incoming --blockdev "));
     g_assert_nonnull(strstr(r->daemon, ",writable=on,x-incoming=on,addr"));
     g_assert_nonnull(strstr(r->emulator, "-incoming unix:s"));
 }
