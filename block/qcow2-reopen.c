@@ -75,7 +75,7 @@ bool qcow2_reopen_prepare(BlockDriverState *bs, json_t *options, int flags,
     g_autofree Reopen *r = g_new0(Reopen, 1);
     bool ok = sizes_unchanged(bs, options, errp);
 
-    r->writable = flags & BDRV_O_RDWR;
+    r->writable = (flags & BDRV_O_RDWR) && !(flags & BDRV_O_INACTIVE);
     if (ok) {
         qcow2_options_inherit(options, bs->options);
         ok = qcow2_options_take(bs, options, flags, &r->options, errp);

@@ -240,6 +240,9 @@ static bool set_data_file(BlockDriverState *bs, const Qcow2Header *h,
 {
     BDRVQcow2State *s = bs->opaque;
 
+    if (s->data_file) {
+        return true;                    /* of a node that was open already */
+    }
     if (h->incompatible_features & QCOW2_INCOMPAT_DATA_FILE) {
         return open_data_file(bs, options, flags, errp);
     }
@@ -321,13 +324,13 @@ static bool open_image(BlockDriverState *bs, json_t *options, int flags,
     BDRVQcow2State *s = bs->opaque;
     g_autoptr(Qcow2Header) h = qcow2_header_read(bs->file, errp);
 
-    if (!h || ((flags & BDRV_O_RDWR) && !(flags & BDRV_O_CHECK) &&
+    s->writable = (flags & BDRV_O_RDWR) && !(flags & BDRV_O_INACTIVE);
+    if (!h || (s->writable && !(flags & BDRV_O_CHECK) &&
                !qcow2_check_writable(h->incompatible_features &
                                      ~(uint64_t)QCOW2_INCOMPAT_DIRTY,
                                      errp))) {
         return false;
     }
-    s->writable = flags & BDRV_O_RDWR;
     s->refcounts_suspect = s->writable && (h->incompatible_features &
                                            QCOW2_INCOMPAT_DIRTY);
     set_header(s, h);
@@ -343,15 +346,8 @@ static bool open_image(BlockDriverState *bs, json_t *options, int flags,
     if (s->writable && !list_all_metadata(bs, errp)) {
         return false;
     }
-    if (s->writable && !(flags & BDRV_O_CHECK) &&
-        !(drop_stale_features(bs, h, errp) && repair_if_dirty(bs, errp))) {
-        return false;
-    }
-    if (s->image_backing_file) {
-        bs->backing_file = g_strdup(s->image_backing_file);
-        bs->backing_format = g_strdup(s->image_backing_format);
-    }
-    return true;
+    return !s->writable || (flags & BDRV_O_CHECK) ||
+           (drop_stale_features(bs, h, errp) && repair_if_dirty(bs, errp));
 }
 
 static bool qcow2_open(BlockDriverState *bs, json_t *options, int flags,
@@ -367,6 +363,10 @@ static bool qcow2_open(BlockDriverState *bs, json_t *options, int flags,
         qcow2_free_caches(bs);
         destroy_state(s);
         return false;
+    }
+    if (s->image_backing_file) {
+        bs->backing_file = g_strdup(s->image_backing_file);
+        bs->backing_format = g_strdup(s->image_backing_format);
     }
     return true;
 }
@@ -388,6 +388,79 @@ static void qcow2_close(BlockDriverState *bs)
     }
     qcow2_free_caches(bs);
     destroy_state(bs->opaque);
+}
+
+/* ---- Live migration ---- */
+
+/* Of two states of one image, do they agree on what the graph is made for? */
+static bool same_files(const BDRVQcow2State *a, const BDRVQcow2State *b,
+                       Error **errp)
+{
+    if (a->has_data_file != b->has_data_file ||
+        a->crypt_method != b->crypt_method ||
+        g_strcmp0(a->image_data_file, b->image_data_file) ||
+        g_strcmp0(a->image_backing_file, b->image_backing_file)) {
+        error_setg(errp, "qcow2: The image's backing file, data file or "
+                   "encryption was changed while it was inactive");
+        return false;
+    }
+    return true;
+}
+
+static void free_state(BlockDriverState *bs)
+{
+    BDRVQcow2State *s = bs->opaque;
+
+    driver_lock(&s->lock);
+    qcow2_frees_destroy(s);
+    driver_unlock(&s->lock);
+    qcow2_free_caches(bs);
+    destroy_state(s);
+    g_free(s);
+}
+
+/*
+ * Nothing that we know of the image has to be true any more.  So it is opened
+ * once more, into a new state; only the children stay.  The old one had nothing
+ * to write, and is there still if that fails.
+ */
+static bool qcow2_activate(BlockDriverState *bs, Error **errp)
+{
+    BDRVQcow2State *old = bs->opaque;
+    BDRVQcow2State *s = g_new0(BDRVQcow2State, 1);
+    g_autoptr(json_t) options = json_object();
+    bool ok;
+
+    qcow2_options_inherit(options, bs->options);
+    init_state(s);
+    s->data_file = old->data_file;
+    bs->opaque = s;
+    ok = open_image(bs, options, bs->open_flags, errp) &&
+         same_files(old, s, errp);
+    if (ok) {
+        bs->opaque = old;
+    }
+    free_state(bs);
+    bs->opaque = ok ? s : old;
+    return ok;
+}
+
+static bool qcow2_inactivate(BlockDriverState *bs, Error **errp)
+{
+    BDRVQcow2State *s = bs->opaque;
+    int ret = 0;
+
+    driver_lock(&s->lock);
+    if (s->writable && !qatomic_read(&s->corrupt)) {
+        ret = qcow2_settle(bs);
+    }
+    driver_unlock(&s->lock);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Failed to write the image's metadata");
+        return false;
+    }
+    s->writable = false;
+    return true;
 }
 
 static void qcow2_refresh_limits(BlockDriverState *bs)
@@ -453,6 +526,7 @@ BlockDriver bdrv_qcow2 = {
     .format_name = "qcow2",
     .instance_size = sizeof(BDRVQcow2State),
     .supports_backing = true,
+    .supports_handover = true,
     .create_opts = qcow2_create_opts,
     .probe = qcow2_probe,
     .open = qcow2_open,
@@ -460,6 +534,8 @@ BlockDriver bdrv_qcow2 = {
     .reopen_prepare = qcow2_reopen_prepare,
     .reopen_commit = qcow2_reopen_commit,
     .reopen_abort = qcow2_reopen_abort,
+    .activate = qcow2_activate,
+    .inactivate = qcow2_inactivate,
     .refresh_limits = qcow2_refresh_limits,
     .getlength = qcow2_getlength,
     .get_info = qcow2_get_info,
