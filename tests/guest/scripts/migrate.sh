@@ -11,6 +11,9 @@
 #
 # Ends when the host says so in the sector after the regions, which is read
 # directly.  The last region is then written anew, for the host to see.
+#
+# FRESH=1: 64 KiB are written in each pass as well, from 52 MiB on where nothing
+# was before, and in the end all of it is read again.
 : "${REGIONS:?}" "${REGION:?}"
 pages=$((REGION / 4096))
 
@@ -28,6 +31,31 @@ check() {
     }
 }
 
+# Number n of what is fresh, to or from a file.
+fresh_at=832
+fresh_max=150
+write_fresh() {
+    dd if=/dev/urandom of=/tmp/fresh bs=65536 count=1 2> /dev/null
+    dd if=/tmp/fresh of="$D" bs=65536 seek=$((fresh_at + $1)) conv=notrunc,fsync \
+        2> /dev/null
+    md5sum < /tmp/fresh >> /tmp/sums
+}
+
+check_fresh() {
+    echo 3 > /proc/sys/vm/drop_caches
+    n=0
+    while read -r want; do
+        sum=$(dd if="$D" bs=65536 skip=$((fresh_at + n)) count=1 2> /dev/null |
+            md5sum)
+        [ "$sum" = "$want" ] || {
+            echo "MIGRATE fresh piece $n is $sum, not $want"
+            return 1
+        }
+        n=$((n + 1))
+    done < /tmp/sums
+    echo "MIGRATE $n fresh pieces"
+}
+
 pass=0
 echo "MIGRATE ready"
 while :; do
@@ -36,11 +64,15 @@ while :; do
     region $r > /dev/null
     check $r
     check $r
+    if [ -n "${FRESH:-}" ] && [ $pass -lt $fresh_max ]; then
+        write_fresh $pass
+    fi
     pass=$((pass + 1))
     word=$(dd if="$D" bs=4096 skip=$((REGIONS * pages)) count=1 iflag=direct \
         2> /dev/null | head -c 4)
     [ "$word" != stop ] || break
 done
 echo "MIGRATE $pass passes"
+[ -z "${FRESH:-}" ] || check_fresh
 dd if=/dev/zero of="$D" bs=4096 seek=$(((REGIONS - 1) * pages)) count=$pages \
     conv=notrunc,fsync 2> /dev/null
