@@ -109,13 +109,14 @@ static void put_bitmaps(Builder *b, const Qcow2Header *h)
 
 static void put_extensions(Builder *b, const Qcow2Header *h)
 {
+    /* First, in the first sector: switching bitmaps cannot be torn. */
+    put_bitmaps(b, h);
     put_string(b, QCOW2_EXT_BACKING_FORMAT, h->backing_format);
     put_string(b, QCOW2_EXT_DATA_FILE, h->data_file);
     put_crypto(b, h);
     if (h->version >= 3) {
         put_feature_names(b);
     }
-    put_bitmaps(b, h);
     for (guint i = 0; h->unknown_extensions && i < h->unknown_extensions->len;
          i++) {
         const Qcow2UnknownExtension *ext = h->unknown_extensions->pdata[i];
