@@ -81,6 +81,13 @@ BlockBackend *img_open(const ImgOpen *how)
         error_reportf_err(err, "Could not open '%s': ", how->filename);
         return NULL;
     }
+    /* "read-only=on" among the options has the last word. */
+    if ((how->flags & BDRV_O_RDWR) && bdrv_is_read_only(blk_bs(blk))) {
+        error_report("Could not open '%s': Block node is read-only",
+                     how->filename);
+        blk_unref(blk);
+        return NULL;
+    }
     blk_set_enable_write_cache(blk, !how->writethrough);
     return blk;
 }
