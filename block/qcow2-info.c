@@ -5,7 +5,7 @@
  */
 #include "qemu/osdep.h"
 #include "crypto/block.h"
-#include "qcow2.h"
+#include "qcow2-bitmap.h"
 
 /* File names are bytes; JSON wants UTF-8. */
 static json_t *string_of_bytes(const char *s)
@@ -51,8 +51,18 @@ json_t *qcow2_get_specific_info(BlockDriverState *bs, Error **errp)
         [QCOW2_COMPRESSION_ZSTD] = "zstd",
     };
     BDRVQcow2State *s = bs->opaque;
-    json_t *data = json_object();
+    Error *err = NULL;
+    json_t *bitmaps = qcow2_query_bitmaps(bs, &err);
+    json_t *data;
 
+    if (err) {
+        error_propagate(errp, err);
+        return NULL;
+    }
+    data = json_object();
+    if (bitmaps) {
+        json_object_set_new(data, "bitmaps", bitmaps);
+    }
     json_object_set_new(data, "compat",
                         json_string(s->qcow_version < 3 ? "0.10" : "1.1"));
     json_object_set_new(data, "refcount-bits",

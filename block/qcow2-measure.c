@@ -9,6 +9,7 @@
  */
 #include "qemu/osdep.h"
 #include "block/qapi.h"
+#include "qcow2-bitmap.h"
 #include "qcow2-create.h"
 #include "qcow2-layout.h"
 
@@ -87,17 +88,13 @@ static int64_t count_data(BlockDriverState *bs, int64_t size,
     return total;
 }
 
-/* Bytes that the bitmaps of @bs would take; -1: it is of no kind that has
- * some. */
-static int64_t bitmaps_size(BlockDriverState *bs)
+/* Of this kind of image bitmaps are measured, even if there are none. */
+static bool may_have_bitmaps(BlockDriverState *bs)
 {
     BDRVQcow2State *s = bs->opaque;
 
-    if (!g_str_equal(bdrv_get_format_name(bs), "qcow2") ||
-        s->qcow_version < 3 || s->nb_bitmaps) {
-        return -1;
-    }
-    return 0;
+    return g_str_equal(bdrv_get_format_name(bs), "qcow2") &&
+           s->qcow_version >= 3;
 }
 
 static bool measured_size(const Qcow2CreateOptions *o, BlockDriverState *in_bs,
@@ -151,9 +148,10 @@ static json_t *measure(const Qcow2CreateOptions *o, BlockDriverState *in_bs,
     result = json_pack("{s:I, s:I}",
                        "required", (json_int_t)(l.data_offset + data),
                        "fully-allocated", (json_int_t)l.end);
-    if (in_bs && o->version >= 3 && bitmaps_size(in_bs) >= 0) {
+    if (in_bs && o->version >= 3 && may_have_bitmaps(in_bs)) {
         json_object_set_new(result, "bitmaps",
-                            json_integer(bitmaps_size(in_bs)));
+                            json_integer(qcow2_measure_bitmaps(in_bs,
+                                                               cluster_size)));
     }
     return result;
 }
