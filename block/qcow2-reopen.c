@@ -13,6 +13,7 @@
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
 #include "qemu/osdep.h"
+#include "qcow2-bitmap.h"
 #include "qcow2-header.h"
 #include "qcow2-options.h"
 #include "qemu/atomic.h"
@@ -20,6 +21,7 @@
 typedef struct Reopen {
     Qcow2Options options;
     bool writable;
+    bool stored;                    /* bitmaps are not in use any more */
 } Reopen;
 
 static bool sizes_unchanged(BlockDriverState *bs, const json_t *options,
@@ -54,11 +56,31 @@ static bool prepare_writable(BlockDriverState *bs, Error **errp)
            qcow2_list_metadata(bs, errp);
 }
 
-static bool prepare_read_only(BlockDriverState *bs, Error **errp)
+/* The image can be written on after all: bitmaps are in use again.  If that
+ * cannot be said, it must not be written. */
+static void use_bitmaps(BlockDriverState *bs)
+{
+    BDRVQcow2State *s = bs->opaque;
+    Error *err = NULL;
+
+    if (!qcow2_use_bitmaps(bs, &err)) {
+        error_reportf_err(err, "qcow2: '%s' cannot be written: ",
+                          bdrv_get_filename(bs));
+        qatomic_set(&s->corrupt, true);
+    }
+}
+
+static bool prepare_read_only(BlockDriverState *bs, Reopen *r, Error **errp)
 {
     BDRVQcow2State *s = bs->opaque;
     int ret;
 
+    if (!qatomic_read(&s->corrupt)) {
+        if (!qcow2_store_dirty_bitmaps(bs, false, errp)) {
+            return false;
+        }
+        r->stored = true;
+    }
     driver_lock(&s->lock);
     ret = qatomic_read(&s->corrupt) ? 0 : qcow2_settle(bs);
     driver_unlock(&s->lock);
@@ -83,9 +105,12 @@ bool qcow2_reopen_prepare(BlockDriverState *bs, json_t *options, int flags,
     if (ok && r->writable && !s->writable) {
         ok = prepare_writable(bs, errp);
     } else if (ok && !r->writable && s->writable) {
-        ok = prepare_read_only(bs, errp);
+        ok = prepare_read_only(bs, r, errp);
     }
     if (!ok) {
+        if (r->stored) {
+            use_bitmaps(bs);
+        }
         qcow2_options_clear(&r->options);
         return false;
     }
@@ -110,6 +135,7 @@ static void begin_writing(BlockDriverState *bs)
                      bdrv_get_filename(bs), g_strerror(-ret));
         qatomic_set(&s->corrupt, true);
     }
+    use_bitmaps(bs);
 }
 
 void qcow2_reopen_commit(BlockDriverState *bs, void *state)
@@ -124,6 +150,7 @@ void qcow2_reopen_commit(BlockDriverState *bs, void *state)
     if (begins) {
         begin_writing(bs);
     }
+    qcow2_set_bitmaps_readonly(bs, !s->writable);
 }
 
 void qcow2_reopen_abort(BlockDriverState *bs, void *state)
@@ -131,6 +158,9 @@ void qcow2_reopen_abort(BlockDriverState *bs, void *state)
     g_autofree Reopen *r = state;
 
     if (r) {
+        if (r->stored) {
+            use_bitmaps(bs);
+        }
         qcow2_options_clear(&r->options);
     }
 }

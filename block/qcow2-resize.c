@@ -21,6 +21,7 @@
 #include "qemu/osdep.h"
 #include "qcow2-alloc.h"
 #include "qcow2-amend.h"
+#include "qcow2-bitmap.h"
 #include "qemu/atomic.h"
 
 #define ZERO_CHUNK (1 * MiB)
@@ -485,8 +486,7 @@ bool qcow2_truncate(BlockDriverState *bs, int64_t offset, bool exact,
         error_setg(errp, "Can't resize a v2 image which has snapshots");
         return false;
     }
-    if (s->nb_bitmaps) {
-        error_setg(errp, "Can't resize an image which has bitmaps");
+    if (!qcow2_bitmaps_may_resize(bs, errp)) {
         return false;
     }
     if (offset < s->disk_size && prealloc != PREALLOC_MODE_OFF) {

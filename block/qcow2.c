@@ -16,6 +16,7 @@
  */
 #include "qemu/osdep.h"
 #include "qcow2-amend.h"
+#include "qcow2-bitmap.h"
 #include "qcow2-create.h"
 #include "qcow2-header.h"
 #include "qcow2-options.h"
@@ -346,8 +347,15 @@ static bool open_image(BlockDriverState *bs, json_t *options, int flags,
     if (s->writable && !list_all_metadata(bs, errp)) {
         return false;
     }
-    return !s->writable || (flags & BDRV_O_CHECK) ||
-           (drop_stale_features(bs, h, errp) && repair_if_dirty(bs, errp));
+    if (s->writable && !(flags & BDRV_O_CHECK) &&
+        !(drop_stale_features(bs, h, errp) && repair_if_dirty(bs, errp))) {
+        return false;
+    }
+    /* Damage is repaired, and headers are looked at, without the bits; whoever
+     * had the image before it becomes ours may still change them. */
+    return (flags & (BDRV_O_CHECK | BDRV_O_INACTIVE)) ||
+           ((flags & BDRV_O_NO_IO) && !s->writable) ||
+           qcow2_load_bitmaps(bs, errp);
 }
 
 static bool qcow2_open(BlockDriverState *bs, json_t *options, int flags,
@@ -541,6 +549,9 @@ BlockDriver bdrv_qcow2 = {
     .get_info = qcow2_get_info,
     .get_allocated_file_size = qcow2_get_allocated_file_size,
     .has_zero_init = qcow2_has_zero_init,
+    .can_store_new_dirty_bitmap = qcow2_can_store_new_dirty_bitmap,
+    .remove_persistent_dirty_bitmap = qcow2_remove_persistent_dirty_bitmap,
+    .store_dirty_bitmaps = qcow2_store_dirty_bitmaps,
     .create = qcow2_create,
     .amend = qcow2_amend,
     .amend_opts = qcow2_amend_opts,

@@ -9,6 +9,7 @@
  */
 #include "qemu/osdep.h"
 #include "qemu/cutils.h"
+#include "block/dirty-bitmap.h"
 #include "block/snapshot.h"
 #include "block-internal.h"
 
@@ -85,6 +86,11 @@ bool bdrv_snapshot_goto(BlockDriverState *bs, const char *id_or_name,
     bs = below_filters(bs);
     if (!bs->drv->snapshot_goto) {
         error_setg(errp, "Block driver does not support snapshots");
+        return false;
+    }
+    if (bdrv_dirty_bitmap_next(bs, NULL)) {
+        /* They would have to say what differs between the two states. */
+        error_setg(errp, "Device has active dirty bitmaps");
         return false;
     }
     if (!bdrv_snapshot_find_either(bs, id_or_name, &sn)) {
