@@ -4,6 +4,7 @@
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
 #include "qemu-img.h"
+#include <sys/stat.h>
 #include "block/block-driver.h"
 
 static const char synopsis[] =
@@ -66,6 +67,51 @@ static bool set_backing(const CreateArgs *args, CreateOptions *o, Error **errp)
     return true;
 }
 
+/* "./a" is "a", too; one that is not there yet is not it. */
+static bool is_same_file(const char *a, const char *b)
+{
+    struct stat sa, sb;
+
+    return g_str_equal(a, b) ||
+           (stat(a, &sa) == 0 && stat(b, &sb) == 0 && S_ISREG(sa.st_mode) &&
+            sa.st_dev == sb.st_dev && sa.st_ino == sb.st_ino);
+}
+
+/* What the options say of the backing file, before anybody looks at it. */
+static bool check_backing(const CreateArgs *args, const CreateOptions *o,
+                          Error **errp)
+{
+    const char *backing = create_options_get(o, "backing_file");
+    const char *fmt = create_options_get(o, "backing_fmt");
+    g_autofree char *full = NULL;
+
+    if (!backing) {
+        return true;
+    }
+    if (!*backing) {
+        error_setg(errp, "Expected backing file name, got empty string");
+        return false;
+    }
+    /* If it cannot be told what it is relative to, opening will say so. */
+    full = bdrv_get_full_backing_filename_from_filename(args->filename,
+                                                        backing, NULL);
+    if (g_str_equal(args->filename, backing) ||
+        (full && is_same_file(args->filename, full))) {
+        error_setg(errp, "Error: Trying to create an image with the same "
+                   "filename as the backing file");
+        return false;
+    }
+    if (args->unsafe && !fmt) {
+        error_setg(errp, "Backing file specified without backing format");
+        return false;
+    }
+    if (args->unsafe && !*fmt) {
+        error_setg(errp, "Parameter 'backing-fmt' does not accept value ''");
+        return false;
+    }
+    return true;
+}
+
 /* Open the backing file to see that it is there, and for its length. */
 static int64_t backing_length(const char *filename, const CreateOptions *o,
                               Error **errp)
@@ -89,6 +135,14 @@ static int64_t backing_length(const char *filename, const CreateOptions *o,
         return -1;
     }
     length = blk_getlength(blk);
+    if (length >= 0 && !fmt) {
+        /* What is probed may be what a guest has written. */
+        error_setg(errp, "Backing file specified without backing format");
+        error_append_hint(errp, "Detected format of %s.\n",
+                          bdrv_get_format_name(blk_bs(blk)));
+        blk_unref(blk);
+        return -1;
+    }
     blk_unref(blk);
     if (length < 0) {
         error_setg_errno(errp, -length, "Could not get size of '%s'", full);
@@ -136,7 +190,8 @@ static bool create_image(const CreateArgs *args, Error **errp)
     }
     o = create_options_new(drv, proto);
     if ((args->options && !create_options_parse(o, args->options, errp)) ||
-        !set_backing(args, o, errp) || !set_size(args, o, errp)) {
+        !set_backing(args, o, errp) || !check_backing(args, o, errp) ||
+        !set_size(args, o, errp)) {
         return false;
     }
     if (!args->quiet) {
