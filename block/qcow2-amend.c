@@ -130,9 +130,6 @@ static bool check_options(BDRVQcow2State *s, const Amend *a, Error **errp)
     } else if (a->version < 3 && a->lazy_refcounts && a->lazy_given) {
         error_setg(errp, "Lazy refcounts only supported with compatibility "
                    "level 1.1 and above (use compat=1.1 or greater)");
-    } else if (a->refcount_bits != (uint64_t)s->refcount_bits) {
-        error_setg(errp, "The refcount width cannot be changed by this "
-                   "version");
     } else {
         return true;
     }
@@ -298,6 +295,10 @@ static bool amend(BlockDriverState *bs, Amend *a, Error **errp)
         return false;
     }
     if (s->qcow_version >= 3 && !change_features(bs, a, errp)) {
+        return false;
+    }
+    if (a->refcount_bits != (uint64_t)s->refcount_bits &&
+        !qcow2_change_refcount_order(bs, ctz64(a->refcount_bits), errp)) {
         return false;
     }
     if (a->size && !qcow2_truncate(bs, a->size, false, PREALLOC_MODE_OFF, 0,

@@ -22,4 +22,8 @@ bool qcow2_make_empty(BlockDriverState *bs, Error **errp);
  * reads as zeroes without.  0 or -errno. */
 int qcow2_expand_zero_clusters(BlockDriverState *bs) EXCLUDES(driver_class);
 
+/* Refcounts of 1 << @order bits: false with @errp, and all is as it was, if one
+ * does not fit.  Control thread, drained; blocks. */
+bool qcow2_change_refcount_order(BlockDriverState *bs, int order, Error **errp);
+
 #endif

@@ -238,6 +238,54 @@ static void remove_dir(void)
     g_free(dir);
 }
 
+/* ---- Refcounts ---- */
+
+static void test_refcount_bits(void)
+{
+    static const int widths[] = { 64, 1, 32, 2, 8, 4, 16 };
+    BlockBackend *blk = create("widths", "size=64M,cluster_size=512");
+    Error *err = NULL;
+
+    write_pattern(blk, 0, 8 * MiB, 0x11);
+    write_pattern(blk, 60 * MiB, 1 * MiB, 0x22);
+    for (size_t i = 0; i < ARRAY_SIZE(widths); i++) {
+        g_autofree char *options = g_strdup_printf("refcount_bits=%d",
+                                                   widths[i]);
+        g_autofree char *text = g_strdup_printf("%d", widths[i]);
+        int64_t pos = 10 * MiB + (int64_t)i * MiB;
+
+        g_assert_true(amend(blk, options, &error_abort));
+        check_info(blk, "refcount-bits", text);
+        /* It is in use at once … */
+        write_pattern(blk, pos, 100000, 0x33);
+        blk_unref(blk);
+        blk = open_image("widths", BDRV_O_RDWR | BDRV_O_RESIZE);
+        /* … and there is no other. */
+        check_info(blk, "refcount-bits", text);
+        check_pattern(blk, 0, 8 * MiB, 0x11);
+        check_pattern(blk, 60 * MiB, 61 * MiB, 0x22);
+        check_pattern(blk, pos, pos + 100000, 0x33);
+    }
+    /* Two compressed clusters in one of the file. */
+    {
+        g_autofree uint8_t *buf = g_malloc0(1 * KiB);
+
+        g_assert_cmpint(blk_pwrite(blk, 40 * MiB, 512, buf,
+                                   BDRV_REQ_WRITE_COMPRESSED), ==, 0);
+        g_assert_cmpint(blk_pwrite(blk, 41 * MiB, 512, buf,
+                                   BDRV_REQ_WRITE_COMPRESSED), ==, 0);
+    }
+    g_assert_false(amend(blk, "refcount_bits=1", &err));
+    g_assert_true(g_str_has_prefix(error_get_pretty(err), "Cannot decrease "
+                                   "refcount entry width to 1 bits: Cluster at "
+                                   "offset 0x"));
+    g_assert_true(g_str_has_suffix(error_get_pretty(err),
+                                   " has a refcount of 2"));
+    error_free(err);
+    check_info(blk, "refcount-bits", "16");
+    blk_unref(blk);
+}
+
 int main(int argc, char **argv)
 {
     int ret;
@@ -248,6 +296,7 @@ int main(int argc, char **argv)
     graph = block_graph_new();
     g_test_add_func("/qcow2/amend/versions", test_versions);
     g_test_add_func("/qcow2/amend/refused", test_refused);
+    g_test_add_func("/qcow2/amend/refcount-bits", test_refcount_bits);
     g_test_add_func("/qcow2/amend/backing-file", test_backing_file);
     g_test_add_func("/qcow2/amend/make-empty", test_make_empty);
     ret = g_test_run();
