@@ -21,6 +21,13 @@ uint32_t bdrv_get_default_bitmap_granularity(BlockDriverState *bs)
     return 64 * KiB;
 }
 
+bool bdrv_supports_persistent_dirty_bitmap(BlockDriverState *bs)
+{
+    return bs->drv->can_store_new_dirty_bitmap &&
+           (!bs->drv->supports_persistent_dirty_bitmap ||
+            bs->drv->supports_persistent_dirty_bitmap(bs));
+}
+
 bool bdrv_can_store_new_dirty_bitmap(BlockDriverState *bs, const char *name,
                                      uint32_t granularity, Error **errp)
 {

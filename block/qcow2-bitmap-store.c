@@ -36,6 +36,13 @@ bool qcow2_bitmaps_may_resize(BlockDriverState *bs, Error **errp)
     return true;
 }
 
+bool qcow2_supports_persistent_dirty_bitmap(BlockDriverState *bs)
+{
+    BDRVQcow2State *s = bs->opaque;
+
+    return s->qcow_version >= 3;
+}
+
 static bool check_shape(BlockDriverState *bs, const char *name, int64_t size,
                         uint32_t granularity, Error **errp)
 {
@@ -195,7 +202,8 @@ static bool store_bitmap(BlockDriverState *bs, Qcow2BitmapUpdate *u,
 
 /* ---- All of them ---- */
 
-/* Those that are to be stored, the oldest first. */
+/* Those that are to be stored, the newest first: with stock, too, those that
+ * the image does not have yet get into it in this order. */
 static GPtrArray *list_stored(BlockDriverState *bs)
 {
     GPtrArray *list = g_ptr_array_new();
@@ -203,7 +211,7 @@ static GPtrArray *list_stored(BlockDriverState *bs)
 
     while ((b = bdrv_dirty_bitmap_next(bs, b))) {
         if (is_stored(b)) {
-            g_ptr_array_insert(list, 0, b);
+            g_ptr_array_add(list, b);
         }
     }
     return list;

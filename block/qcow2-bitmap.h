@@ -102,6 +102,7 @@ void qcow2_set_bitmaps_readonly(BlockDriverState *bs, bool readonly);
 
 /* Could the disk's length be changed, as far as bitmaps are concerned? */
 bool qcow2_bitmaps_may_resize(BlockDriverState *bs, Error **errp);
+bool qcow2_supports_persistent_dirty_bitmap(BlockDriverState *bs);
 bool qcow2_can_store_new_dirty_bitmap(BlockDriverState *bs, const char *name,
                                       uint32_t granularity, Error **errp);
 bool qcow2_remove_persistent_dirty_bitmap(BlockDriverState *bs,

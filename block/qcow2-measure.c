@@ -88,15 +88,6 @@ static int64_t count_data(BlockDriverState *bs, int64_t size,
     return total;
 }
 
-/* Of this kind of image bitmaps are measured, even if there are none. */
-static bool may_have_bitmaps(BlockDriverState *bs)
-{
-    BDRVQcow2State *s = bs->opaque;
-
-    return g_str_equal(bdrv_get_format_name(bs), "qcow2") &&
-           s->qcow_version >= 3;
-}
-
 static bool measured_size(const Qcow2CreateOptions *o, BlockDriverState *in_bs,
                           int64_t *size, Error **errp)
 {
@@ -148,7 +139,7 @@ static json_t *measure(const Qcow2CreateOptions *o, BlockDriverState *in_bs,
     result = json_pack("{s:I, s:I}",
                        "required", (json_int_t)(l.data_offset + data),
                        "fully-allocated", (json_int_t)l.end);
-    if (in_bs && o->version >= 3 && may_have_bitmaps(in_bs)) {
+    if (in_bs && o->version >= 3 && bdrv_supports_persistent_dirty_bitmap(in_bs)) {
         json_object_set_new(result, "bitmaps",
                             json_integer(qcow2_measure_bitmaps(in_bs,
                                                                cluster_size)));

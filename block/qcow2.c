@@ -549,6 +549,7 @@ BlockDriver bdrv_qcow2 = {
     .get_info = qcow2_get_info,
     .get_allocated_file_size = qcow2_get_allocated_file_size,
     .has_zero_init = qcow2_has_zero_init,
+    .supports_persistent_dirty_bitmap = qcow2_supports_persistent_dirty_bitmap,
     .can_store_new_dirty_bitmap = qcow2_can_store_new_dirty_bitmap,
     .remove_persistent_dirty_bitmap = qcow2_remove_persistent_dirty_bitmap,
     .store_dirty_bitmaps = qcow2_store_dirty_bitmaps,

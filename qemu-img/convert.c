@@ -8,6 +8,7 @@
  */
 #include "convert.h"
 #include "block/block-driver.h"
+#include "block/dirty-bitmap.h"
 #include "qemu/cutils.h"
 
 /* ---- Sources ---- */
@@ -174,6 +175,88 @@ static bool set_compress_unit(const ConvertArgs *args, ConvertJob *job)
     return true;
 }
 
+/* ---- Bitmaps ---- */
+
+/* Before anything is written. */
+static bool check_bitmaps(const ConvertArgs *args, const ConvertJob *job)
+{
+    BlockDriverState *bs = blk_bs(job->sources[0].blk);
+    BdrvDirtyBitmap *b = NULL;
+
+    if (!args->bitmaps) {
+        return true;
+    }
+    if (job->num_sources > 1) {
+        error_report("Copying bitmaps only possible with single source");
+        return false;
+    }
+    if (!bdrv_supports_persistent_dirty_bitmap(bs)) {
+        error_report("Source lacks bitmap support");
+        return false;
+    }
+    while (!args->skip_broken_bitmaps && (b = bdrv_dirty_bitmap_next(bs, b))) {
+        if (bdrv_dirty_bitmap_inconsistent(b)) {
+            error_report("Cannot copy inconsistent bitmap '%s'",
+                         bdrv_dirty_bitmap_name(b));
+            error_printf("Try --skip-broken-bitmaps, or use 'qemu-img bitmap "
+                         "--remove' to delete it\n");
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The target's has the same granularity, so it gets the same bits. */
+static bool copy_bitmap(BlockDriverState *dst, BdrvDirtyBitmap *b)
+{
+    const char *name = bdrv_dirty_bitmap_name(b);
+    Error *err = NULL;
+
+    if (!bdrv_dirty_bitmap_cmd_add(dst, name, bdrv_dirty_bitmap_granularity(b),
+                                   true, true, &err)) {
+        error_reportf_err(err, "Failed to create bitmap %s: ", name);
+        return false;
+    }
+    if (!bdrv_dirty_bitmap_cmd_merge(dst, name, bdrv_dirty_bitmap_bs(b), name,
+                                     &err)) {
+        error_reportf_err(err, "Failed to populate bitmap %s: ", name);
+        bdrv_dirty_bitmap_cmd_remove(dst, name, NULL);
+        return false;
+    }
+    if (bdrv_dirty_bitmap_enabled(b)) {
+        bdrv_enable_dirty_bitmap(bdrv_find_dirty_bitmap(dst, name));
+    }
+    return true;
+}
+
+/* Closing would store them, too, but could not fail. */
+static bool copy_bitmaps(const ConvertJob *job)
+{
+    BlockDriverState *src = blk_bs(job->sources[0].blk);
+    BlockDriverState *dst = blk_bs(job->target);
+    BdrvDirtyBitmap *b = NULL;
+    Error *err = NULL;
+
+    while ((b = bdrv_dirty_bitmap_next(src, b))) {
+        if (!bdrv_dirty_bitmap_get_persistence(b)) {
+            continue;
+        }
+        if (bdrv_dirty_bitmap_inconsistent(b)) {
+            warn_report("Skipping inconsistent bitmap '%s'",
+                        bdrv_dirty_bitmap_name(b));
+        } else if (!copy_bitmap(dst, b)) {
+            return false;
+        }
+    }
+    if (!bdrv_store_dirty_bitmaps(dst, true, &err)) {
+        error_report_err(err);
+        return false;
+    }
+    return true;
+}
+
+/* ---- Target, opened ---- */
+
 /* Of the options of create, those that opening needs as well. */
 static json_t *key_secrets(const json_t *options)
 {
@@ -211,8 +294,7 @@ static bool create_target(const ConvertArgs *args, ConvertJob *job,
     if (!check_backing(o) || !check_compression(args, fmt, o)) {
         return false;
     }
-    if (args->bitmaps) {
-        error_report("Source lacks bitmap support");
+    if (!check_bitmaps(args, job)) {
         return false;
     }
     if (o) {
@@ -253,6 +335,12 @@ static bool open_target(const ConvertArgs *args, ConvertJob *job)
     }
     job->target = img_open(&how);
     if (!job->target) {
+        return false;
+    }
+    if (args->bitmaps &&
+        !bdrv_supports_persistent_dirty_bitmap(blk_bs(job->target))) {
+        error_report("Format driver '%s' does not support bitmaps",
+                     bdrv_get_format_name(blk_bs(job->target)));
         return false;
     }
     length = img_length(job->target, args->target);
@@ -325,7 +413,8 @@ static bool convert(ConvertArgs *args, ConvertJob *job)
         return false;
     }
     drop_behind(job);
-    return convert_copy(job) == 0 && flush_target(args, job);
+    return convert_copy(job) == 0 &&
+           (!args->bitmaps || copy_bitmaps(job)) && flush_target(args, job);
 }
 
 int img_convert(const ImgCommand *cmd, int argc, char **argv)

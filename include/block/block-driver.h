@@ -258,8 +258,10 @@ struct BlockDriver {
      * Dirty bitmaps that the image keeps.  Control thread, nothing of the node
      * runs; all may block.  NULL: the format keeps none.
      *
-     * Could a new persistent bitmap of that name and granularity be stored?
+     * Can this image keep any?  NULL: yes, if the next one is there.
      */
+    bool (*supports_persistent_dirty_bitmap)(BlockDriverState *bs);
+    /* Could a new persistent bitmap of that name and granularity be stored? */
     bool (*can_store_new_dirty_bitmap)(BlockDriverState *bs, const char *name,
                                        uint32_t granularity, Error **errp);
     /* Forget @name in the image; that it is not there is no error. */

@@ -158,6 +158,8 @@ bool bdrv_dirty_bitmap_has_successor(BdrvDirtyBitmap *bitmap);
 
 /* Default granularity: a cluster, but 4 KiB to 64 KiB; 64 KiB without. */
 uint32_t bdrv_get_default_bitmap_granularity(BlockDriverState *bs);
+/* Does the image keep bitmaps?  (Not that it has some.) */
+bool bdrv_supports_persistent_dirty_bitmap(BlockDriverState *bs);
 /* Could such a persistent bitmap be stored? */
 bool bdrv_can_store_new_dirty_bitmap(BlockDriverState *bs, const char *name,
                                      uint32_t granularity, Error **errp);

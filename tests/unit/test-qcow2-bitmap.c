@@ -142,7 +142,7 @@ static void test_stays(const void *opaque)
     two = dirty_ranges(find(img, "two"));
     qcow2_image_close(img);
     for (int i = 0; i < 2; i++) {
-        assert_stock_bitmaps(img, "one:512:auto two:1048576");
+        assert_stock_bitmaps(img, "two:1048576 one:512:auto");
         g_assert_cmpint(qcow2_image_check(img), ==, 0);
         qcow2_image_open(img, NULL);
         assert_dirty(img, "one", one);
@@ -155,7 +155,7 @@ static void test_stays(const void *opaque)
     g_free(output_of(QEMU_IMG " bitmap --merge one --enable %s two",
                      img->path));
     g_free(output_of(QEMU_IMG " bitmap --clear --disable %s one", img->path));
-    assert_stock_bitmaps(img, "one:512 two:1048576:auto");
+    assert_stock_bitmaps(img, "two:1048576:auto one:512");
     qcow2_image_open(img, NULL);
     assert_dirty(img, "one", "");
     g_assert_cmpint(bdrv_dirty_bitmap_get(find(img, "two"), 40 * MiB), ==, 1);
@@ -458,8 +458,9 @@ static Qcow2Image *image_with_two(void)
     Qcow2Image *img = qcow2_image_new("cluster_size=4096", 1 * MiB, false);
 
     qcow2_image_open(img, NULL);
-    add(img, "b", 4096);
+    /* The newest comes first. */
     add(img, "c", 4096);
+    add(img, "b", 4096);
     bdrv_set_dirty_bitmap(find(img, "b"), 0, 4096);
     qcow2_image_close(img);
     return img;
