@@ -144,7 +144,9 @@ void qcow2_reopen_commit(BlockDriverState *bs, void *state)
     g_autofree Reopen *r = state;
     bool begins = r->writable && !s->writable;
 
+    qcow2_clean_stop(s);
     qcow2_options_apply(s, &r->options);
+    qcow2_clean_start(s);
     qcow2_options_clear(&r->options);
     s->writable = r->writable;
     if (begins) {

@@ -376,6 +376,10 @@ static bool qcow2_open(BlockDriverState *bs, json_t *options, int flags,
         bs->backing_file = g_strdup(s->image_backing_file);
         bs->backing_format = g_strdup(s->image_backing_format);
     }
+    /* Who only looks at the header leaves no tables in the caches. */
+    if (!(flags & BDRV_O_NO_IO)) {
+        qcow2_clean_start(s);
+    }
     return true;
 }
 
@@ -384,6 +388,7 @@ static void qcow2_close(BlockDriverState *bs)
     BDRVQcow2State *s = bs->opaque;
     int ret = 0;
 
+    qcow2_clean_stop(s);
     driver_lock(&s->lock);
     if (s->writable && !qatomic_read(&s->corrupt)) {
         ret = qcow2_settle(bs);
@@ -419,6 +424,7 @@ static void free_state(BlockDriverState *bs)
 {
     BDRVQcow2State *s = bs->opaque;
 
+    qcow2_clean_stop(s);
     driver_lock(&s->lock);
     qcow2_frees_destroy(s);
     driver_unlock(&s->lock);
@@ -450,6 +456,9 @@ static bool qcow2_activate(BlockDriverState *bs, Error **errp)
     }
     free_state(bs);
     bs->opaque = ok ? s : old;
+    if (ok) {
+        qcow2_clean_start(s);
+    }
     return ok;
 }
 

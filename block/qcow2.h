@@ -103,6 +103,7 @@ typedef struct Qcow2Pins Qcow2Pins;
 typedef struct Qcow2Frees Qcow2Frees;
 typedef struct Qcow2Snapshot Qcow2Snapshot;
 typedef struct Qcow2TableCopies Qcow2TableCopies;
+typedef struct Qcow2Cleaner Qcow2Cleaner;
 
 /* A header extension that we do not know; kept when the header is rewritten. */
 typedef struct Qcow2UnknownExtension {
@@ -198,6 +199,7 @@ typedef struct BDRVQcow2State {
     bool discard_passthrough[QCOW2_DISCARD_MAX];
     bool discard_no_unref;
     uint64_t cache_clean_interval_s;
+    Qcow2Cleaner *cleaner;          /* NULL: no interval (qcow2-clean.c) */
 
     /* Read by anyone, lock-free; see the files named. */
     Qcow2L1 *l1;                    /* atomic pointer: qcow2-l2.c */
@@ -504,6 +506,14 @@ bool qcow2_list_metadata(BlockDriverState *bs, Error **errp)
 /* Make all COPIED flags of the active tables say whether the refcount is 1.
  * Control thread, drained.  May drop the lock. */
 int qcow2_update_copied_flags(BlockDriverState *bs) REQUIRES(driver_class);
+
+/* ---- qcow2-clean.c ---- */
+
+/* From now on drop what the caches do not need, every
+ * s->cache_clean_interval_s seconds, if that is not 0; or not any more (waits
+ * for what is being done).  Control thread; either may be called twice. */
+void qcow2_clean_start(BDRVQcow2State *s) EXCLUDES(driver_class);
+void qcow2_clean_stop(BDRVQcow2State *s) EXCLUDES(driver_class);
 
 /* ---- qcow2-header.c ---- */
 

@@ -546,6 +546,55 @@ static void remove_dir(void)
     g_free(dir);
 }
 
+/* ---- Caches that are cleaned ---- */
+
+/* Pages of this process that are in memory. */
+static int64_t resident_pages(void)
+{
+    g_autofree char *text = NULL;
+    long size, resident;
+
+    g_assert_true(g_file_get_contents("/proc/self/statm", &text, NULL, NULL));
+    g_assert_cmpint(sscanf(text, "%ld %ld", &size, &resident), ==, 2);
+    return resident;
+}
+
+/* Touch all L2 tables of 64 GiB: 8 MiB of them. */
+static void test_clean_interval(void)
+{
+    g_autofree char *path = path_of("clean");
+    BlockBackend *blk;
+    int64_t pages = 8 * MiB / sysconf(_SC_PAGESIZE);
+    int64_t before, after;
+    uint8_t sector[512];
+
+    g_assert_true(bdrv_create(graph, "qcow2", path,
+                              json_pack("{s:s, s:s}", "size", "64G",
+                                        "preallocation", "metadata"),
+                              &error_abort));
+    blk = blk_new_open(graph, path, NULL,
+                       json_pack("{s:s, s:s, s:i}", "driver", "qcow2",
+                                 "l2-cache-size", "16M",
+                                 "cache-clean-interval", 1), 0, &error_abort);
+    before = resident_pages();
+    for (int64_t pos = 0; pos < 64 * GiB; pos += 32 * MiB) {
+        g_assert_cmpint(blk_pread(blk, pos, 512, sector, 0), ==, 0);
+    }
+    g_assert_cmpint(resident_pages(), >, before + pages * 3 / 4);
+    /* Twice the interval; and half a minute, if the machine is busy. */
+    for (int i = 0; i < 300; i++) {
+        after = resident_pages();
+        if (after < before + pages / 4) {
+            break;
+        }
+        g_usleep(100 * 1000);
+    }
+    g_assert_cmpint(after, <, before + pages / 4);
+    /* They come back. */
+    g_assert_cmpint(blk_pread(blk, 0, 512, sector, 0), ==, 0);
+    blk_unref(blk);
+}
+
 int main(int argc, char **argv)
 {
     int ret;
@@ -574,6 +623,8 @@ int main(int argc, char **argv)
     g_test_add_func("/qcow2/data-file/refused-where-there-is-none",
                     test_data_file_not_wanted);
     g_test_add_func("/qcow2/options/checked", test_options);
+    g_test_add_func("/qcow2/options/cache-clean-interval",
+                    test_clean_interval);
     g_test_add_func("/qcow2/reopen/read-only-and-back", test_reopen);
     g_test_add_func("/qcow2/reopen/marked-stays-read-only",
                     test_reopen_marked);
