@@ -139,7 +139,8 @@ static json_t *measure(const Qcow2CreateOptions *o, BlockDriverState *in_bs,
     result = json_pack("{s:I, s:I}",
                        "required", (json_int_t)(l.data_offset + data),
                        "fully-allocated", (json_int_t)l.end);
-    if (in_bs && o->version >= 3 && bdrv_supports_persistent_dirty_bitmap(in_bs)) {
+    if (in_bs && o->version >= 3 &&
+        bdrv_supports_persistent_dirty_bitmap(in_bs)) {
         json_object_set_new(result, "bitmaps",
                             json_integer(qcow2_measure_bitmaps(in_bs,
                                                                cluster_size)));
