@@ -184,7 +184,8 @@ static int driver_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes,
     if (!bs->drv->pwritev) {
         return -ENOTSUP;
     }
-    if (flags & BDRV_REQ_WRITE_COMPRESSED & ~supported) {
+    if (flags & (BDRV_REQ_WRITE_COMPRESSED | BDRV_REQ_COMPRESSED_DATA) &
+        ~supported) {
         return -ENOTSUP;
     }
     bdrv_debug_event(bs, "pwritev");

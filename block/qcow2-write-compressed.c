@@ -4,7 +4,8 @@
  * A cluster at a time, compressed by the calling thread with no lock: several
  * threads write several clusters at once.  Data that does not get smaller is
  * written as it is.  The end of the disk, if that is not the end of a cluster,
- * is filled up with zeroes.
+ * is filled up with zeroes.  Who wants the clusters to be packed in a certain
+ * order compresses them first, in any, and writes what came out.
  *
  * What the cluster was before does not matter: it is freed.
  *
@@ -113,18 +114,57 @@ static bool is_whole(const BDRVQcow2State *s, int64_t offset, int64_t bytes)
             offset + bytes == s->disk_size);
 }
 
+static int check_request(const BDRVQcow2State *s, int64_t offset,
+                         int64_t bytes)
+{
+    if (s->has_data_file || s->crypt_method != QCOW2_CRYPT_NONE) {
+        return -ENOTSUP;
+    }
+    return is_whole(s, offset, bytes) ? 0 : -EINVAL;
+}
+
+ssize_t qcow2_compress_cluster(BlockDriverState *bs, void *dest,
+                               const void *src)
+{
+    BDRVQcow2State *s = bs->opaque;
+
+    return qcow2_compress(s, dest, s->cluster_size - 1, src);
+}
+
+/* One cluster, the data of which was compressed before.  -EFBIG: so far behind
+ * in the file no compressed data can be. */
+int qcow2_write_compressed_data(BlockDriverState *bs, int64_t offset,
+                                int64_t bytes, QEMUIOVector *qiov,
+                                size_t qiov_offset)
+{
+    BDRVQcow2State *s = bs->opaque;
+    size_t size = qiov->size - qiov_offset;
+    int ret = check_request(s, offset, bytes);
+    void *data = NULL;
+
+    if (ret == 0 && (bytes > s->cluster_size || size == 0 ||
+                     size >= (size_t)s->cluster_size)) {
+        ret = -EINVAL;
+    }
+    if (ret == 0 && qatomic_read(&s->corrupt)) {
+        ret = -EIO;
+    }
+    if (ret == 0) {
+        data = qemu_iovec_contiguous(qiov, qiov_offset, size);
+        ret = data ? write_data(bs, offset, data, size) : -EINVAL;
+    }
+    return ret;
+}
+
 int qcow2_write_compressed(BlockDriverState *bs, int64_t offset, int64_t bytes,
                            QEMUIOVector *qiov, size_t qiov_offset)
 {
     BDRVQcow2State *s = bs->opaque;
     uint8_t *buf;
-    int ret = 0;
+    int ret = check_request(s, offset, bytes);
 
-    if (s->has_data_file || s->crypt_method != QCOW2_CRYPT_NONE) {
-        return -ENOTSUP;
-    }
-    if (!is_whole(s, offset, bytes)) {
-        return -EINVAL;
+    if (ret < 0) {
+        return ret;
     }
     buf = qemu_try_memalign(bs->file->bs->bl.opt_mem_alignment,
                             2 * s->cluster_size);

@@ -494,6 +494,10 @@ int qcow2_write_normal(BlockDriverState *bs, int64_t offset, int64_t bytes,
 int qcow2_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes,
                   QEMUIOVector *qiov, size_t qiov_offset, int flags)
 {
+    if (flags & BDRV_REQ_COMPRESSED_DATA) {
+        return qcow2_write_compressed_data(bs, offset, bytes, qiov,
+                                           qiov_offset);
+    }
     if (flags & BDRV_REQ_WRITE_COMPRESSED) {
         return qcow2_write_compressed(bs, offset, bytes, qiov, qiov_offset);
     }

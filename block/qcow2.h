@@ -609,6 +609,8 @@ int qcow2_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes,
                  QEMUIOVector *qiov, size_t qiov_offset, int flags);
 int qcow2_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes,
                   QEMUIOVector *qiov, size_t qiov_offset, int flags);
+ssize_t qcow2_compress_cluster(BlockDriverState *bs, void *dest,
+                               const void *src);
 int qcow2_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
                         int flags);
 int qcow2_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes);

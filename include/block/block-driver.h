@@ -226,6 +226,14 @@ struct BlockDriver {
                   QEMUIOVector *qiov, size_t qiov_offset, int flags);
     int (*pwritev)(BlockDriverState *bs, int64_t offset, int64_t bytes,
                    QEMUIOVector *qiov, size_t qiov_offset, int flags);
+    /*
+     * The first half of a compressed write, for who wants to do it long before
+     * the second (a write with BDRV_REQ_COMPRESSED_DATA): @dest and @src are of
+     * get_info's cluster_size.  No I/O.  Bytes, fewer than that, or -ENOSPC: it
+     * does not shrink, write it as it is.  Of the end of the disk, what is
+     * missing of the cluster is zeroes.  NULL: there is no such thing.
+     */
+    ssize_t (*compress)(BlockDriverState *bs, void *dest, const void *src);
     /* -ENOTSUP: the core writes zeroes. */
     int (*pwrite_zeroes)(BlockDriverState *bs, int64_t offset, int64_t bytes,
                          int flags);

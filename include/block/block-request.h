@@ -58,6 +58,9 @@ typedef enum BdrvRequestFlags {
     BDRV_REQ_REGISTERED_BUF = 1 << 6,
     /* Conflict with nothing: fail with -EBUSY rather than wait. */
     BDRV_REQ_NO_WAIT        = 1 << 7,
+    /* With WRITE_COMPRESSED, for one unit: what is left of the I/O vector is
+     * what the driver's compress() made of the data, not the data. */
+    BDRV_REQ_COMPRESSED_DATA = 1 << 8,
 } BdrvRequestFlags;
 
 typedef enum BdrvRequestState {

@@ -78,6 +78,85 @@ static void random_request(GRand *rnd, Qcow2Image *img, unsigned seed)
     }
 }
 
+/* Compressed by one call, written by another, in an order of our own. */
+static int write_in_two_steps(Qcow2Image *img, int64_t offset, unsigned seed)
+{
+    BlockDriverState *bs = qcow2_image_bs(img);
+    int64_t bytes = MIN(img->cluster_size, img->size - offset);
+    g_autofree uint8_t *data = g_malloc0(img->cluster_size);
+    g_autofree uint8_t *packed = g_malloc(img->cluster_size);
+    QEMUIOVector qiov;
+    ssize_t size;
+    int ret;
+
+    for (int64_t i = 0; i < bytes; i++) {
+        data[i] = qcow2_image_pattern(offset + i, seed);
+    }
+    size = bs->drv->compress(bs, packed, data);
+    g_assert_cmpint(size, >, 0);
+    g_assert_cmpint(size, <, img->cluster_size);
+    qemu_iovec_init_buf(&qiov, packed, size);
+    ret = blk_pwritev(img->blk, offset, bytes, &qiov, 0,
+                      BDRV_REQ_WRITE_COMPRESSED | BDRV_REQ_COMPRESSED_DATA);
+    if (ret == 0) {
+        memcpy(img->model + offset, data, bytes);
+    }
+    return ret;
+}
+
+static void test_two_steps(void)
+{
+    g_autoptr(Qcow2Image) img = NULL;
+
+    if (!qcow2_image_can_run()) {
+        return;
+    }
+    img = qcow2_image_new("cluster_size=65536", 3 * MiB + 4096, false);
+    qcow2_image_open(img, NULL);
+    g_assert_cmpint(write_in_two_steps(img, MiB, 1), ==, 0);
+    g_assert_cmpint(write_in_two_steps(img, 0, 2), ==, 0);
+    g_assert_cmpint(write_in_two_steps(img, 3 * MiB, 3), ==, 0);
+    g_assert_cmpint(write_in_two_steps(img, MiB, 4), ==, 0);
+    qcow2_image_verify(img, 0, img->size);
+    qcow2_image_close(img);
+    qcow2_image_assert_good(img);
+}
+
+/* What compress() cannot have made, or does not. */
+static void test_two_steps_errors(void)
+{
+    int flags = BDRV_REQ_WRITE_COMPRESSED | BDRV_REQ_COMPRESSED_DATA;
+    g_autoptr(Qcow2Image) img = NULL;
+    g_autofree uint8_t *noise = g_malloc(128 * KiB);
+    g_autofree uint8_t *packed = g_malloc(128 * KiB);
+    BlockDriverState *bs;
+    QEMUIOVector qiov;
+
+    if (!qcow2_image_can_run()) {
+        return;
+    }
+    for (int i = 0; i < 128 * KiB; i++) {
+        noise[i] = g_test_rand_int();
+    }
+    img = qcow2_image_new("cluster_size=65536", 3 * MiB, false);
+    qcow2_image_open(img, NULL);
+    bs = qcow2_image_bs(img);
+    g_assert_cmpint(bs->drv->compress(bs, packed, noise), ==, -ENOSPC);
+    qemu_iovec_init_buf(&qiov, noise, 64 * KiB);
+    g_assert_cmpint(blk_pwritev(img->blk, 0, 64 * KiB, &qiov, 0, flags), ==,
+                    -EINVAL);
+    qemu_iovec_init_buf(&qiov, noise, 100);
+    g_assert_cmpint(blk_pwritev(img->blk, 0, 128 * KiB, &qiov, 0, flags), ==,
+                    -EINVAL);
+    g_assert_cmpint(blk_pwritev(img->blk, 4096, 64 * KiB, &qiov, 0, flags),
+                    ==, -EINVAL);
+    g_assert_cmpint(blk_pwritev(img->blk, 0, 64 * KiB, &qiov, 100, flags), ==,
+                    -EINVAL);
+    qcow2_image_verify(img, 0, img->size);
+    qcow2_image_close(img);
+    qcow2_image_assert_good(img);
+}
+
 typedef struct Geometry {
     const char *options;
     int64_t size;
@@ -194,6 +273,9 @@ int main(int argc, char **argv)
 
         g_test_add_data_func(name, &geometries[i], test_random);
     }
+    g_test_add_func("/qcow2-write/compressed/in-two-steps", test_two_steps);
+    g_test_add_func("/qcow2-write/compressed/in-two-steps-errors",
+                    test_two_steps_errors);
     g_test_add_func("/qcow2-write/garbage-behind-the-end",
                     test_behind_the_end);
     return g_test_run();
