@@ -3,11 +3,12 @@
  *
  * Several threads, each with a buffer, take the next extent in turn: what the
  * source's block status calls zeroes is not read; data is read, searched for
- * zeroes and written, outside of the lock.
+ * zeroes, compressed if that is wanted (convert-write.c) and written, outside of
+ * the lock.
  *
  * Writes come in the order of the target's offsets where that decides how the
  * target lays out its clusters: then a thread that has read waits until all
- * before it is written.  A target without clusters of its own (a raw file)
+ * before it is written; one that is done wakes the next.  A target without clusters of its own (a raw file)
  * looks the same in any order, so there nobody waits; threads are at most
  * a buffer each apart.
  *
@@ -18,7 +19,6 @@
  */
 #include "convert.h"
 #include "block/lock-order.h"
-#include "qemu/zero.h"
 
 /* What a thread takes at a time, and what it reads and writes at a time:
  * small enough to stay in a processor's cache between the two. */
@@ -38,23 +38,30 @@ typedef struct Chunk {
     ChunkKind kind;
 } Chunk;
 
+/* A thread that has read what is to be written later. */
+typedef struct Waiter {
+    ListNode node;                 /* c->waiters */
+    int64_t offset;
+    QemuCond cond;
+} Waiter;
+
 typedef struct Convert {
     /* Constant while workers run. */
     const ConvertJob *job;
     int64_t chunk_size;
     int64_t piece_size;
-    int64_t grain;                 /* zeroes are looked for in units of it */
     bool in_order;
     int64_t start_ns;              /* for the rate limit */
 
     JobLock lock;
-    QemuCond written;              /* written_to, or ret, has changed */
+    QemuCond failed;               /* ret has changed */
     int cur GUARDED_BY(job_class);              /* source of next */
     int64_t next GUARDED_BY(job_class);
     /* The status of next, asked for once for several chunks. */
     int64_t status_end GUARDED_BY(job_class);
     ChunkKind status_kind GUARDED_BY(job_class);
     int64_t written_to GUARDED_BY(job_class);   /* in_order: all below is */
+    List waiters GUARDED_BY(job_class);         /* … for their turn */
     int64_t done GUARDED_BY(job_class);
     int ret GUARDED_BY(job_class);
     int64_t error_at GUARDED_BY(job_class);
@@ -64,12 +71,17 @@ typedef struct Convert {
 static void REQUIRES(job_class) fail_locked(Convert *c, int64_t offset,
                                             const char *doing, int ret)
 {
+    Waiter *w;
+
     if (!c->ret || offset < c->error_at) {
         c->ret = ret;
         c->error_at = offset;
         c->error_doing = doing;
     }
-    qemu_cond_broadcast(&c->written);
+    qemu_cond_broadcast(&c->failed);
+    list_for_each(w, &c->waiters, node) {
+        qemu_cond_signal(&w->cond);
+    }
 }
 
 static void fail(Convert *c, int64_t offset, const char *doing, int ret)
@@ -163,7 +175,7 @@ static bool REQUIRES(job_class) take_chunk_locked(Convert *c, Chunk *chunk)
     int64_t delay;
 
     while (!c->ret && (delay = delay_locked(c)) > 0) {
-        job_timedwait(&c->written, &c->lock, delay);
+        job_timedwait(&c->failed, &c->lock, delay);
     }
     if (c->ret || c->next >= c->job->total) {
         return false;
@@ -259,135 +271,75 @@ static bool read_piece(Convert *c, const Chunk *chunk, int64_t offset,
     return true;
 }
 
-/* ---- Writing ---- */
-
-static bool write_zeroes(Convert *c, const Chunk *chunk, int64_t offset,
-                         int64_t bytes)
-{
-    int ret;
-
-    if (c->job->target_is_zero) {
-        return true;
-    }
-    ret = blk_pwrite_zeroes(c->job->target, offset, bytes,
-                            BDRV_REQ_MAY_UNMAP);
-    if (ret < 0) {
-        fail(c, chunk->offset, "writing at byte", ret);
-        return false;
-    }
-    return true;
-}
-
-/*
- * How far from @offset what @buf holds is all zeroes, or all not (*@zero says
- * which), in grains that are aligned in the target.
- */
-static int64_t run_length(const Convert *c, const uint8_t *buf,
-                          int64_t offset, int64_t bytes, bool *zero)
-{
-    int64_t pos = 0;
-
-    *zero = false;
-    if (!c->job->sparse_size) {
-        return bytes;
-    }
-    while (pos < bytes) {
-        int64_t n = c->grain - (offset + pos) % c->grain;
-        bool is_zero;
-
-        n = MIN(n, bytes - pos);
-        is_zero = buffer_is_zero(buf + pos, n);
-        if (pos == 0) {
-            *zero = is_zero;
-        } else if (is_zero != *zero) {
-            break;
-        }
-        pos += n;
-    }
-    return pos;
-}
-
-static int write_data(Convert *c, int64_t offset, const uint8_t *buf,
-                      int64_t bytes)
-{
-    int64_t unit = c->job->compress_unit;
-    int64_t pos, n;
-    int ret = 0;
-
-    if (!unit) {
-        return blk_pwrite(c->job->target, offset, bytes, buf, 0);
-    }
-    for (pos = 0; ret >= 0 && pos < bytes; pos += n) {
-        n = MIN(unit, bytes - pos);
-        ret = blk_pwrite(c->job->target, offset + pos, n, buf + pos,
-                         BDRV_REQ_WRITE_COMPRESSED);
-    }
-    return ret;
-}
-
-static bool write_piece(Convert *c, const Chunk *chunk, int64_t offset,
-                        const uint8_t *buf, int64_t bytes)
-{
-    while (bytes > 0) {
-        bool zero;
-        int64_t n = run_length(c, buf, offset, bytes, &zero);
-        int ret = 0;
-
-        if (zero) {
-            if (!write_zeroes(c, chunk, offset, n)) {
-                return false;
-            }
-        } else {
-            ret = write_data(c, offset, buf, n);
-        }
-        if (ret < 0) {
-            fail(c, chunk->offset, "writing at byte", ret);
-            return false;
-        }
-        offset += n;
-        buf += n;
-        bytes -= n;
-    }
-    return true;
-}
+/* ---- Turns ---- */
 
 /* Wait until all before @chunk is written; false if that will never be. */
 static bool wait_for_turn(Convert *c, const Chunk *chunk)
 {
+    Waiter w = { .offset = chunk->offset };
     bool ok;
 
     job_lock(&c->lock);
-    while (!c->ret && c->written_to < chunk->offset) {
-        job_wait(&c->written, &c->lock);
+    if (!c->ret && c->written_to < chunk->offset) {
+        qemu_cond_init(&w.cond);
+        list_push_back(&c->waiters, &w.node);
+        while (!c->ret && c->written_to < chunk->offset) {
+            job_wait(&w.cond, &c->lock);
+        }
+        list_remove(&w.node);
+        qemu_cond_destroy(&w.cond);
     }
     ok = !c->ret;
     job_unlock(&c->lock);
     return ok;
 }
 
+/* All below @offset is written: it is the turn of who begins there. */
+static void REQUIRES(job_class) pass_turn_locked(Convert *c, int64_t offset)
+{
+    Waiter *w;
+
+    c->written_to = offset;
+    list_for_each(w, &c->waiters, node) {
+        if (w->offset == offset) {
+            qemu_cond_signal(&w->cond);
+        }
+    }
+}
+
 /* ---- A thread ---- */
 
-static bool copy_chunk(Convert *c, const Chunk *chunk, uint8_t *buf)
+static bool check(Convert *c, const Chunk *chunk, int ret)
 {
-    int64_t pos, n;
+    if (ret < 0) {
+        fail(c, chunk->offset, "writing at byte", ret);
+    }
+    return ret >= 0;
+}
+
+static bool copy_piece(Convert *c, const Chunk *chunk, ConvertPiece *p)
+{
+    return read_piece(c, chunk, p->offset, p->buf, p->bytes) &&
+           check(c, chunk, convert_prepare(c->job, p)) &&
+           (!c->in_order || wait_for_turn(c, chunk)) &&
+           check(c, chunk, convert_write(c->job, p));
+}
+
+static bool copy_chunk(Convert *c, const Chunk *chunk, ConvertPiece *p)
+{
+    int64_t end = chunk->offset + chunk->bytes;
 
     if (!is_written_as_data(c, chunk)) {
         return (!c->in_order || wait_for_turn(c, chunk)) &&
                (chunk->kind == CHUNK_BACKING ||
-                write_zeroes(c, chunk, chunk->offset, chunk->bytes));
+                check(c, chunk, convert_write_zeroes(c->job, chunk->offset,
+                                                     chunk->bytes)));
     }
-    if (c->in_order) {
-        /* Read ahead all of it while others write. */
-        return read_piece(c, chunk, chunk->offset, buf, chunk->bytes) &&
-               wait_for_turn(c, chunk) &&
-               write_piece(c, chunk, chunk->offset, buf, chunk->bytes);
-    }
-    for (pos = 0; pos < chunk->bytes; pos += n) {
+    for (p->offset = chunk->offset; p->offset < end; p->offset += p->bytes) {
         /* Pieces end on grains, so that none is split. */
-        n = c->piece_size - (chunk->offset + pos) % c->piece_size;
-        n = MIN(n, chunk->bytes - pos);
-        if (!read_piece(c, chunk, chunk->offset + pos, buf, n) ||
-            !write_piece(c, chunk, chunk->offset + pos, buf, n)) {
+        p->bytes = MIN(c->piece_size - p->offset % c->piece_size,
+                       end - p->offset);
+        if (!copy_piece(c, chunk, p)) {
             return false;
         }
     }
@@ -402,8 +354,7 @@ static void chunk_done(Convert *c, const Chunk *chunk)
     c->done += chunk->bytes;
     fraction = (double)c->done / c->job->total;
     if (c->in_order) {
-        c->written_to = chunk->offset + chunk->bytes;
-        qemu_cond_broadcast(&c->written);
+        pass_turn_locked(c, chunk->offset + chunk->bytes);
     }
     job_unlock(&c->lock);
     img_progress_set(fraction);
@@ -412,21 +363,20 @@ static void chunk_done(Convert *c, const Chunk *chunk)
 static void convert_worker(void *opaque)
 {
     Convert *c = opaque;
-    int64_t size = c->in_order ? c->chunk_size : c->piece_size;
-    uint8_t *buf = blk_try_blockalign(c->job->target, size);
+    ConvertPiece piece;
     Chunk chunk;
 
-    if (!buf) {
-        fail(c, 0, "allocating buffers at byte", -ENOMEM);
-        return;
-    }
-    while (take_chunk(c, &chunk)) {
-        if (!copy_chunk(c, &chunk, buf)) {
-            break;
+    if (convert_piece_init(c->job, &piece, c->piece_size)) {
+        while (take_chunk(c, &chunk)) {
+            if (!copy_chunk(c, &chunk, &piece)) {
+                break;
+            }
+            chunk_done(c, &chunk);
         }
-        chunk_done(c, &chunk);
+    } else {
+        fail(c, 0, "allocating buffers at byte", -ENOMEM);
     }
-    qemu_vfree(buf);
+    convert_piece_destroy(&piece);
 }
 
 /* Whether what the target looks like depends on the order of writes. */
@@ -441,21 +391,21 @@ int convert_copy(const ConvertJob *job)
 {
     Convert c = {
         .job = job,
-        .grain = MAX(job->sparse_size, BDRV_SECTOR_SIZE),
         .start_ns = qemu_clock_ns(),
     };
-    int64_t chunks;
+    int64_t grain = convert_grain(job);
     int ret;
 
-    c.grain = MAX(c.grain, blk_get_request_alignment(job->target));
-    c.grain = MAX(c.grain, job->compress_unit);
-    c.chunk_size = MAX(CHUNK_SIZE, QEMU_ALIGN_UP(CHUNK_SIZE, c.grain));
-    c.piece_size = MIN(c.chunk_size, QEMU_ALIGN_UP(PIECE_SIZE, c.grain));
     c.in_order = !job->out_of_order && allocates_in_order(job->target);
+    c.piece_size = QEMU_ALIGN_UP(PIECE_SIZE, grain);
+    /* Whoever waits for a turn has all that it will write in its buffer. */
+    c.chunk_size = c.in_order ? c.piece_size :
+                   MAX(QEMU_ALIGN_UP(CHUNK_SIZE, grain), c.piece_size);
+    list_init(&c.waiters);
     job_init(&c.lock);
-    qemu_cond_init(&c.written);
-    chunks = job->total / c.chunk_size + 1;
-    img_run_workers(MIN(job->num_workers, chunks), convert_worker, &c);
+    qemu_cond_init(&c.failed);
+    img_run_workers(MIN(job->num_workers, job->total / c.chunk_size + 1),
+                    convert_worker, &c);
 
     job_lock(&c.lock);
     ret = c.ret;
@@ -464,7 +414,7 @@ int convert_copy(const ConvertJob *job)
                      c.error_at, g_strerror(-ret));
     }
     job_unlock(&c.lock);
-    qemu_cond_destroy(&c.written);
+    qemu_cond_destroy(&c.failed);
     job_destroy(&c.lock);
     return ret;
 }

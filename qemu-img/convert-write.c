@@ -69,7 +69,6 @@ static int write_unit(const ConvertJob *job, const ConvertPiece *p,
 {
     int packed = p->packed[pos / job->compress_unit];
     QEMUIOVector qiov;
-    int ret = -EFBIG;
 
     if (packed == CONVERT_ZERO) {
         return convert_write_zeroes(job, p->offset + pos, n);
@@ -78,9 +77,8 @@ static int write_unit(const ConvertJob *job, const ConvertPiece *p,
         return blk_pwrite(job->target, p->offset + pos, n, p->buf + pos, 0);
     }
     qemu_iovec_init_buf(&qiov, p->buf + pos, packed);
-    ret = blk_pwritev(job->target, p->offset + pos, n, &qiov, 0,
-                      BDRV_REQ_WRITE_COMPRESSED | BDRV_REQ_COMPRESSED_DATA);
-    return ret;
+    return blk_pwritev(job->target, p->offset + pos, n, &qiov, 0,
+                       BDRV_REQ_WRITE_COMPRESSED | BDRV_REQ_COMPRESSED_DATA);
 }
 
 static int write_units(const ConvertJob *job, const ConvertPiece *p)

@@ -41,6 +41,38 @@ typedef struct ConvertJob {
  */
 int convert_copy(const ConvertJob *job);
 
+/* ---- Writing (convert-write.c) ---- */
+
+/* What ConvertPiece.packed says of a unit that was not compressed. */
+enum {
+    CONVERT_ZERO = 0,
+    CONVERT_AS_IT_IS = -1,
+};
+
+/* A part of the target in memory.  A thread has one, over and over. */
+typedef struct ConvertPiece {
+    int64_t offset;                /* in the target; the user sets these … */
+    int64_t bytes;
+    uint8_t *buf;                  /* … and fills this */
+    /* When compressing: how many bytes of a unit's part of buf what came out
+     * takes, or one of the above; a buffer for one unit. */
+    int *packed;
+    uint8_t *scratch;
+} ConvertPiece;
+
+/* Of at most @size bytes, whole grains.  False: no memory.  Destroy either. */
+bool convert_piece_init(const ConvertJob *job, ConvertPiece *p, int64_t size);
+void convert_piece_destroy(ConvertPiece *p);
+/* Zeroes are looked for in units of so many bytes, aligned in the target. */
+int64_t convert_grain(const ConvertJob *job);
+/*
+ * What can be done before it is the piece's turn to be written: any thread, no
+ * I/O.  Then all but zeroes is written; blocks.  0 or -errno.
+ */
+int convert_prepare(const ConvertJob *job, ConvertPiece *p);
+int convert_write(const ConvertJob *job, const ConvertPiece *p);
+int convert_write_zeroes(const ConvertJob *job, int64_t offset, int64_t bytes);
+
 /* ---- Command line (convert-args.c) ---- */
 
 /* What the command line says; strings are argv's, but for options. */
