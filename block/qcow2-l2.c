@@ -17,8 +17,8 @@
 #include "qcow2.h"
 #include "qemu/atomic.h"
 
-/* Words that are copied out of a slice at a time. */
-#define MAX_WORDS 64
+/* Words that are copied out of a slice at a time: all of one, by default. */
+#define MAX_WORDS 512
 
 /* ---- Entries ---- */
 
@@ -261,17 +261,46 @@ static int add_entry(const BDRVQcow2State *s, Run *run, const uint64_t *words,
     return 1;
 }
 
+/*
+ * How many of the @n entries at @w just go on as the first one, which is the
+ * last that was added to @run, does: most often all of them, so they are not
+ * taken apart.  For what is not sure this is 1.
+ */
+static unsigned count_alike(const BDRVQcow2State *s, const Run *run,
+                            const uint64_t *w, unsigned n)
+{
+    Qcow2ExtentType type = run->e->type;
+    uint64_t step = type_has_host(type) ? s->cluster_size : 0;
+    unsigned i = 1;
+
+    if (s->l2_entry_words != 1 || type == QCOW2_EXTENT_COMPRESSED ||
+        (w[0] & QCOW2_L2_OFFSET_MASK) + n * step > QCOW2_L2_OFFSET_MASK) {
+        return 1;
+    }
+    while (i < n && w[i] == w[0] + i * step) {
+        i++;
+    }
+    return i;
+}
+
 /* The entries of @ws, @n of them, from @offset on.  As add_entry(). */
 static int add_entries(const BDRVQcow2State *s, Run *run, const Words *ws,
                        unsigned n, int64_t offset)
 {
     int64_t in_cluster = offset & (s->cluster_size - 1);
 
-    for (unsigned i = 0; i < n; i++) {
-        int ret = add_entry(s, run, &ws->w[i * s->l2_entry_words], in_cluster);
+    for (unsigned i = 0, alike; i < n; i += alike) {
+        const uint64_t *w = &ws->w[i * s->l2_entry_words];
+        Qcow2Extent *e = run->e;
+        int ret = add_entry(s, run, w, in_cluster);
 
         if (ret <= 0) {
             return ret;
+        }
+        alike = count_alike(s, run, w, n - i);
+        e->bytes = MIN(e->bytes + (alike - 1) * s->cluster_size, run->max);
+        if (e->bytes == run->max) {
+            return 0;
         }
         in_cluster = 0;
     }

@@ -304,7 +304,7 @@ void qcow2_cache_free(Qcow2Cache *c);
 /*
  * Lock-free: copy @n words (host byte order) of the table at @offset from word
  * @index on, as they were at one moment.  False: not cached (or being changed
- * too often).  @n up to 64.
+ * too often).
  */
 bool qcow2_cache_peek(Qcow2Cache *c, int64_t offset, unsigned index,
                       unsigned n, uint64_t *words);
