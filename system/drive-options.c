@@ -242,6 +242,43 @@ static bool complete_file(json_t *node, const char *filename)
     return path;
 }
 
+/* Does a node that is described in place name its driver, and so below it? */
+static bool names_drivers(const json_t *node)
+{
+    static const char *const children[] = {
+        "backing", "data-file", "file", "header", "image", NULL
+    };
+
+    if (!json_object_get(node, "driver")) {
+        return false;
+    }
+    for (int i = 0; children[i]; i++) {
+        const json_t *child = json_object_get(node, children[i]);
+
+        if (json_is_object(child) && !names_drivers(child)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* What -drive says of other layers than the file itself. */
+static bool other_layers_name_drivers(const json_t *node)
+{
+    static const char *const children[] = {
+        "backing", "data-file", "header", NULL
+    };
+
+    for (int i = 0; children[i]; i++) {
+        const json_t *child = json_object_get(node, children[i]);
+
+        if (json_is_object(child) && !names_drivers(child)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* aio= is for files; other protocols have always ignored it. */
 static void place_aio(json_t *node, const char *filename, const char *aio)
 {
@@ -276,7 +313,9 @@ static char *make_node(json_t *o, const char *filename, const char *aio,
         error_setg(errp, "Device needs media, but drive is empty");
         return NULL;
     }
-    complete = json_object_get(node, "driver") && complete_file(node, filename);
+    complete = json_object_get(node, "driver") &&
+               other_layers_name_drivers(node) &&
+               complete_file(node, filename);
     if (!complete && filename) {
         opt_set_str(node, "filename", filename);
     }

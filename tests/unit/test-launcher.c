@@ -160,6 +160,31 @@ static void test_drive_image_options(void)
                   "--blockdev null-co,size=1G,node-name=virtio0 " EXPORT);
 }
 
+/* Options of the format go to its node as they are. */
+static void test_drive_qcow2(void)
+{
+    expect_daemon("-drive if=virtio,file=x,format=qcow2,l2-cache-size=1M,"
+                  "discard=unmap,detect-zeroes=unmap,lazy-refcounts=on,"
+                  "overlap-check.template=all",
+                  "--blockdev qcow2,l2-cache-size=1M,detect-zeroes=unmap,"
+                  "lazy-refcounts=on,overlap-check.template=all,discard=unmap,"
+                  "file.filename=x,file.driver=file,node-name=virtio0 "
+                  EXPORT);
+    expect_daemon("-drive if=virtio,file=x,format=qcow2,backing.driver=raw,"
+                  "backing.file.driver=file,backing.file.filename=b",
+                  "--blockdev qcow2,backing.driver=raw,backing.file.driver="
+                  "file,backing.file.filename=b,file.filename=x,"
+                  "file.driver=file,node-name=virtio0 " EXPORT);
+    /* To be found out: not for --blockdev, which wants every driver. */
+    expect_daemon("-drive if=virtio,file=x,format=qcow2,backing.driver=raw,"
+                  "backing.file.filename=b",
+                  "--x-drive backing.driver=raw,backing.file.filename=b,"
+                  "driver=qcow2,filename=x,node-name=virtio0 " EXPORT);
+    expect_daemon("-drive if=virtio,file=x,cache-size=2M",
+                  "--x-drive cache-size=2M,filename=x,node-name=virtio0 "
+                  EXPORT);
+}
+
 static void test_drive_probed(void)
 {
     expect_daemon("-drive if=virtio,file=x",
@@ -613,6 +638,7 @@ int main(int argc, char **argv)
     g_test_add_func("/launcher/drive/whole", test_drive_whole);
     g_test_add_func("/launcher/drive/incoming", test_incoming);
     g_test_add_func("/launcher/drive/image-options", test_drive_image_options);
+    g_test_add_func("/launcher/drive/qcow2", test_drive_qcow2);
     g_test_add_func("/launcher/drive/probed", test_drive_probed);
     g_test_add_func("/launcher/drive/export-options",
                     test_drive_export_options);
