@@ -30,8 +30,8 @@ static BdrvMapResult to_child(BdrvChild *child, int64_t offset,
 
 /*
  * Data.  What we write unaligned is the header, compressed clusters, and parts
- * of subclusters that are smaller than the file's blocks: unless those are, none
- * of it shares a block with the data of another cluster.
+ * of subclusters that are smaller than the file's blocks: unless those are,
+ * none of it shares a block with the data of another cluster.
  */
 static BdrvMapResult to_data(BDRVQcow2State *s, int64_t offset,
                              BdrvMapping *mapping)
