@@ -41,6 +41,21 @@ static bool is_inactive(const BlockDriverState *bs)
     return bs->open_flags & BDRV_O_INACTIVE;
 }
 
+/* What the image keeps is read again when it becomes ours. */
+static void forget_persistent_bitmaps(BlockDriverState *bs)
+{
+    BdrvDirtyBitmap *b = bdrv_dirty_bitmap_next(bs, NULL);
+
+    while (b) {
+        BdrvDirtyBitmap *next = bdrv_dirty_bitmap_next(bs, b);
+
+        if (bdrv_dirty_bitmap_get_persistence(b)) {
+            bdrv_release_dirty_bitmap(b);
+        }
+        b = next;
+    }
+}
+
 /* ---- Activate ---- */
 
 /* Mark all inactive nodes active; they come to be in @nodes, children first. */
@@ -69,11 +84,25 @@ static void give_back(BlockDriverState *bs, GPtrArray *nodes, guint done)
             !node->drv->inactivate(node, &err)) {
             warn_report_err(g_steal_pointer(&err));
         }
+        forget_persistent_bitmaps(node);
         node->open_flags |= BDRV_O_INACTIVE;
     }
     if (!bdrv_refresh_perms(bs, &err)) {
         warn_report_err(err);
     }
+}
+
+static bool activate_node(BlockDriverState *bs, Error **errp)
+{
+    bool ok;
+
+    /* As in its open, the driver is asked for the length, which may be
+     * another one than before. */
+    bs->is_open = false;
+    ok = !bs->drv->activate || bs->drv->activate(bs, errp);
+    bs->is_open = true;
+    bdrv_refresh_total_bytes(bs);
+    return ok;
 }
 
 static bool activate_nodes(BlockDriverState *bs, GPtrArray *nodes,
@@ -83,11 +112,8 @@ static bool activate_nodes(BlockDriverState *bs, GPtrArray *nodes,
     bool ok = bdrv_refresh_perms(bs, errp);
 
     while (ok && done < nodes->len) {
-        BlockDriverState *node = nodes->pdata[done];
-
-        ok = !node->drv->activate || node->drv->activate(node, errp);
+        ok = activate_node(nodes->pdata[done], errp);
         if (ok) {
-            bdrv_refresh_total_bytes(node);
             done++;
         }
     }
@@ -141,8 +167,10 @@ static bool write_all(BlockDriverState *bs, Error **errp)
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Could not flush node '%s'",
                          bs->node_name);
+        return false;
     }
-    return ret == 0;
+    forget_persistent_bitmaps(bs);
+    return true;
 }
 
 /* Parents first: what they write goes through their children. */

@@ -7,6 +7,7 @@
  */
 #include "qemu/osdep.h"
 #include "qcow2-image.h"
+#include "block/dirty-bitmap.h"
 #include "block/snapshot.h"
 #include "qemu/error.h"
 
@@ -162,6 +163,54 @@ static void test_all_is_read_anew(void)
     g_assert_cmpint(qcow2_image_check(img), ==, 0);
 }
 
+static BdrvDirtyBitmap *find_bitmap(Side *side)
+{
+    BdrvDirtyBitmap *b = bdrv_find_dirty_bitmap(blk_bs(side->blk), "b");
+
+    g_assert_nonnull(b);
+    return b;
+}
+
+/* A bitmap that the image keeps goes with it, also when the disk has grown. */
+static void test_bitmaps(void)
+{
+    g_autoptr(Qcow2Image) img = NULL;
+    char buf[512] = { 1 };
+    BdrvDirtyBitmap *b;
+    Side sides[2];
+
+    if (!qcow2_image_can_run()) {
+        return;
+    }
+    img = qcow2_image_new("cluster_size=64k", 8 * MiB, false);
+    side_open(&sides[0], img, false, "{}");
+    b = bdrv_create_dirty_bitmap(blk_bs(sides[0].blk), 65536, "b",
+                                 &error_abort);
+    bdrv_dirty_bitmap_set_persistence(b, true);
+    side_open(&sides[1], img, true, "{}");
+    for (int round = 1; round <= 6; round++) {
+        Side *from = &sides[round & 1 ? 0 : 1], *to = &sides[round & 1];
+
+        g_assert_cmpint(blk_pwrite(from->blk, round * MiB, 512, buf, 0), ==,
+                        0);
+        blk_set_perm(from->blk, BLK_PERM_ALL, BLK_PERM_ALL & ~BLK_PERM_WRITE,
+                     &error_abort);
+        blk_truncate(from->blk, (8 + round) * MiB, true, PREALLOC_MODE_OFF, 0,
+                     &error_abort);
+        give(from);
+        g_assert_null(bdrv_find_dirty_bitmap(blk_bs(from->blk), "b"));
+        g_assert_cmpint(qcow2_image_check(img), ==, 0);
+        take(to, &error_abort);
+        b = find_bitmap(to);
+        g_assert_true(bdrv_dirty_bitmap_enabled(b));
+        g_assert_cmpint(bdrv_dirty_bitmap_size(b), ==, (8 + round) * MiB);
+        g_assert_cmpint(bdrv_get_dirty_count(b), >=, round * 65536);
+    }
+    side_close(&sides[1]);
+    side_close(&sides[0]);
+    g_assert_cmpint(qcow2_image_check(img), ==, 0);
+}
+
 /* Nothing is lost if the one who gets it cannot read it. */
 static void test_failed_activation(void)
 {
@@ -238,6 +287,7 @@ int main(int argc, char **argv)
                          test_there_and_back);
     g_test_add_func("/qcow2-handover/activate/reads all anew",
                     test_all_is_read_anew);
+    g_test_add_func("/qcow2-handover/activate/loads bitmaps", test_bitmaps);
     g_test_add_func("/qcow2-handover/activate/may fail",
                     test_failed_activation);
     g_test_add_func("/qcow2-handover/inactive/writes nothing",
