@@ -139,8 +139,8 @@ int qcow2_write_normal(BlockDriverState *bs, int64_t offset, int64_t bytes,
 /* Whole clusters, but for the end of the disk.  -EINVAL for others. */
 int qcow2_write_compressed(BlockDriverState *bs, int64_t offset, int64_t bytes,
                            QEMUIOVector *qiov, size_t qiov_offset);
-/* One cluster; the vector holds what qcow2_compress_cluster() made of it, in one
- * entry, from @qiov_offset to its end.  -EINVAL: it does not. */
+/* One cluster; the vector holds what qcow2_compress_cluster() made of it, in
+ * one entry, from @qiov_offset to its end.  -EINVAL: it does not. */
 int qcow2_write_compressed_data(BlockDriverState *bs, int64_t offset,
                                 int64_t bytes, QEMUIOVector *qiov,
                                 size_t qiov_offset);

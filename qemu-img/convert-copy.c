@@ -3,14 +3,14 @@
  *
  * Several threads, each with a buffer, take the next extent in turn: what the
  * source's block status calls zeroes is not read; data is read, searched for
- * zeroes, compressed if that is wanted (convert-write.c) and written, outside of
- * the lock.
+ * zeroes, compressed if that is wanted (convert-write.c) and written, outside
+ * of the lock.
  *
  * Writes come in the order of the target's offsets where that decides how the
  * target lays out its clusters: then a thread that has read waits until all
- * before it is written; one that is done wakes the next.  A target without clusters of its own (a raw file)
- * looks the same in any order, so there nobody waits; threads are at most
- * a buffer each apart.
+ * before it is written; one that is done wakes the next.  A target without
+ * clusters of its own (a raw file) looks the same in any order, so there nobody
+ * waits; threads are at most a buffer each apart.
  *
  * The first error, by offset, ends it: nobody takes another extent, those
  * under way are finished.
