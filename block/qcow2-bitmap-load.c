@@ -143,6 +143,8 @@ static bool load_all(BlockDriverState *bs, const GPtrArray *bitmaps,
     BDRVQcow2State *s = bs->opaque;
     int64_t budget = bdrv_getlength(bs->file->bs);
     g_autofree uint8_t *buf = g_malloc(s->cluster_size);
+    /* From before the image was handed over, and came back. */
+    g_autofree bool *is_known = g_new0(bool, bitmaps->len);
 
     if (budget < 0) {
         error_setg_errno(errp, -budget, "Could not read bitmaps");
@@ -150,10 +152,15 @@ static bool load_all(BlockDriverState *bs, const GPtrArray *bitmaps,
     }
     budget += s->cluster_size;      /* the last one need not be there whole */
     for (guint i = 0; i < bitmaps->len; i++) {
+        const Qcow2Bitmap *e = bitmaps->pdata[i];
+
+        is_known[i] = bdrv_find_dirty_bitmap(bs, e->name);
+    }
+    for (guint i = 0; i < bitmaps->len; i++) {
         Loader l = { .bs = bs, .entry = bitmaps->pdata[i],
                      .budget = &budget, .buf = buf };
 
-        if (!load(&l, errp)) {
+        if (!is_known[i] && !load(&l, errp)) {
             return false;
         }
     }
