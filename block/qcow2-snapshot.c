@@ -41,10 +41,11 @@ static int REQUIRES(driver_class) begin_change(BlockDriverState *bs)
 static int REQUIRES(driver_class) end_change(BlockDriverState *bs)
 {
     BDRVQcow2State *s = bs->opaque;
-    int ret = qcow2_flush_metadata(bs);
+    int ret;
 
-    ret = ret < 0 ? ret : qcow2_process_frees(bs);
     s->copied_stale = true;
+    ret = qcow2_flush_metadata(bs);
+    ret = ret < 0 ? ret : qcow2_process_frees(bs);
     ret = ret < 0 ? ret : qcow2_update_copied_flags(bs);
     ret = ret < 0 ? ret : qcow2_flush_metadata(bs);
     if (ret >= 0 && s->qcow_version >= 3 && !s->use_lazy_refcounts) {
@@ -271,20 +272,19 @@ static int REQUIRES(driver_class) delete_locked(BlockDriverState *bs, int i,
 {
     Qcow2Snapshot gone;
     bool uncertain;
-    int ret = begin_change(bs);
+    int ret = begin_change(bs), ret2;
 
     if (ret < 0) {
         return ret;
     }
     ret = remove_snapshot(bs, i, &gone, &uncertain);
-    if (ret < 0) {
-        end_change(bs);
-        return ret;
+    if (ret == 0) {
+        ret = qcow2_tree_unref(bs, tree);
+        free_l1(bs, gone.l1_table_offset, gone.l1_size);
+        qcow2_snapshot_clear(&gone);
     }
-    ret = qcow2_tree_unref(bs, tree);
-    free_l1(bs, gone.l1_table_offset, gone.l1_size);
-    qcow2_snapshot_clear(&gone);
-    return ret < 0 ? ret : end_change(bs);
+    ret2 = end_change(bs);
+    return ret < 0 ? ret : ret2;
 }
 
 bool qcow2_snapshot_delete(BlockDriverState *bs, const char *id, Error **errp)
@@ -390,47 +390,63 @@ static void grow_tree(Qcow2Tree *tree, uint32_t size)
     }
 }
 
-/* From here on the tree is counted; what is active now is @before. */
+/* The tree is counted: switch over, then drop what was active until now. */
 static int REQUIRES(driver_class) activate(BlockDriverState *bs,
                                            const Qcow2Tree *tree,
-                                           int64_t offset, int64_t disk_size,
-                                           const Qcow2Tree *before)
+                                           int64_t offset, int64_t disk_size)
 {
+    Qcow2Tree before;
     int ret = qcow2_flush_metadata(bs);
 
-    ret = ret < 0 ? ret : switch_l1(bs, tree, offset, disk_size);
-    ret = ret < 0 ? ret : list_tree(bs, tree, offset);
-    return ret < 0 ? ret : qcow2_tree_unref(bs, before);
+    qcow2_tree_of_active(bs->opaque, &before);
+    if (ret == 0) {
+        ret = switch_l1(bs, tree, offset, disk_size);
+        if (ret == 0) {
+            ret = list_tree(bs, tree, offset);
+        }
+        if (ret == 0) {
+            ret = qcow2_tree_unref(bs, &before);
+        }
+    }
+    g_free(before.entries);
+    return ret;
+}
+
+/* With the table of @tree written at @offset. */
+static int REQUIRES(driver_class) apply_tree(BlockDriverState *bs,
+                                             const Qcow2Tree *tree,
+                                             int64_t offset, int64_t disk_size)
+{
+    BDRVQcow2State *s = bs->opaque;
+    int ret = qcow2_tree_ref(bs, tree);
+    bool counted = ret == 0;
+
+    if (ret == 0) {
+        ret = activate(bs, tree, offset, disk_size);
+    }
+    if (ret < 0 && s->l1->offset != offset) {
+        if (counted) {
+            qcow2_tree_unref(bs, tree);
+        }
+        free_l1(bs, offset, tree->size);
+    }
+    return ret;
 }
 
 static int REQUIRES(driver_class) goto_locked(BlockDriverState *bs,
                                               const Qcow2Tree *tree,
                                               int64_t disk_size)
 {
-    Qcow2Tree before;
     int64_t offset;
-    int ret = begin_change(bs);
+    int ret = begin_change(bs), ret2;
 
     if (ret < 0) {
         return ret;
     }
     offset = write_l1(bs, tree);
-    if (offset < 0) {
-        end_change(bs);
-        return offset;
-    }
-    ret = qcow2_tree_ref(bs, tree);
-    if (ret < 0) {
-        free_l1(bs, offset, tree->size);
-        end_change(bs);
-        return ret;
-    }
-    /* If this fails half-way, some clusters leak: which of the two trees the
-     * header names is not known, so both stay counted. */
-    qcow2_tree_of_active(bs->opaque, &before);
-    ret = activate(bs, tree, offset, disk_size, &before);
-    g_free(before.entries);
-    return ret < 0 ? ret : end_change(bs);
+    ret = offset < 0 ? offset : apply_tree(bs, tree, offset, disk_size);
+    ret2 = end_change(bs);
+    return ret < 0 ? ret : ret2;
 }
 
 /* The snapshot's tree, with an entry for each piece of its disk. */

@@ -74,12 +74,17 @@ void test_disk_fail(TestDisk *d, unsigned mask, int nth, int err)
     qemu_mutex_unlock(&d->lock);
 }
 
-void test_disk_fail_all(TestDisk *d, unsigned mask, int err)
+void test_disk_fail_from(TestDisk *d, unsigned mask, int nth, int err)
 {
-    test_disk_fail(d, mask, 1, err);
+    test_disk_fail(d, mask, nth, err);
     qemu_mutex_lock(&d->lock);
     d->fail_forever = true;
     qemu_mutex_unlock(&d->lock);
+}
+
+void test_disk_fail_all(TestDisk *d, unsigned mask, int err)
+{
+    test_disk_fail_from(d, mask, 1, err);
 }
 
 bool test_disk_failed(TestDisk *d)

@@ -111,6 +111,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(TestDisk, test_disk_free)
 
 /* The @nth call from now of those in @mask (bits 1 << TestOp) fails. */
 void test_disk_fail(TestDisk *d, unsigned mask, int nth, int err);
+/* It, and all after it. */
+void test_disk_fail_from(TestDisk *d, unsigned mask, int nth, int err);
 void test_disk_fail_all(TestDisk *d, unsigned mask, int err);
 bool test_disk_failed(TestDisk *d);
 /* Blocking calls of @mask wait in the driver; 0 lets them go on. */

@@ -1,0 +1,178 @@
+/*
+ * qcow2 when it is not known whether a write of the header has reached the
+ * disk: it failed, or the sync after it did.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "qemu/osdep.h"
+#include <glib/gstdio.h>
+#include "block/qcow2.h"
+#include "block/snapshot.h"
+#include "test-driver.h"
+
+#define DISK_SIZE (16 * MiB)
+
+static TestEnv env;
+
+/* A new image on a disk in memory. */
+static TestDisk *make_image(const char *options)
+{
+    g_autofree char *dir = g_dir_make_tmp("qcow2-header-XXXXXX", NULL);
+    g_autofree char *path = g_build_filename(dir, "image", NULL);
+    g_autofree char *contents = NULL;
+    TestDisk *d = test_disk_new("d", DISK_SIZE);
+    gsize length;
+
+    g_assert_true(bdrv_create(env.graph, "qcow2", path,
+                              qemu_opts_parse_legacy(options, NULL, false,
+                                                     NULL, &error_abort),
+                              &error_abort));
+    g_assert_true(g_file_get_contents(path, &contents, &length, NULL));
+    g_assert_cmpint(length, <=, DISK_SIZE);
+    memcpy(d->data, contents, length);
+    g_unlink(path);
+    g_rmdir(dir);
+    return d;
+}
+
+static BlockBackend *open_image(void)
+{
+    return test_open(env.graph, "{'driver':'qcow2','file':"
+                     "{'driver':'test','disk':'d'}}");
+}
+
+/* The header was written again after write number @failed of it. */
+static void assert_header_is_known(TestDisk *d, int failed)
+{
+    int last = -1;
+
+    if (test_disk_call(d, TEST_WRITE, failed).offset != 0) {
+        return;
+    }
+    for (int i = 0; i < test_disk_count(d, TEST_WRITE); i++) {
+        if (test_disk_call(d, TEST_WRITE, i).offset == 0) {
+            last = i;
+        }
+    }
+    g_assert_cmpint(last, >, failed);
+}
+
+typedef bool Change(BlockBackend *blk);
+
+static bool change_grow(BlockBackend *blk)
+{
+    BDRVQcow2State *s = blk_bs(blk)->opaque;
+    int ret;
+
+    driver_lock(&s->lock);
+    ret = qcow2_grow_l1(blk_bs(blk), 1000);
+    driver_unlock(&s->lock);
+    return ret == 0;
+}
+
+static bool change_shrink(BlockBackend *blk)
+{
+    return blk_truncate(blk, 64 * KiB, true, PREALLOC_MODE_OFF, 0, NULL);
+}
+
+static bool change_goto(BlockBackend *blk)
+{
+    return bdrv_snapshot_goto(blk_bs(blk), "s", NULL);
+}
+
+static BlockBackend *open_with_snapshot(void)
+{
+    BlockBackend *blk = open_image();
+    QEMUSnapshotInfo sn = { .name = "s" };
+    uint8_t byte = 1;
+
+    g_assert_true(bdrv_snapshot_create(blk_bs(blk), &sn, &error_abort));
+    g_assert_cmpint(blk_pwrite(blk, 512, 1, &byte, 0), ==, 0);
+    g_assert_cmpint(blk_flush(blk), ==, 0);
+    return blk;
+}
+
+/* False: there were not so many writes. */
+static bool fail_write(Change *change, int nth)
+{
+    g_autoptr(TestDisk) d = make_image("size=1M,cluster_size=512");
+    BlockBackend *blk = open_with_snapshot();
+    bool failed, ok;
+    uint8_t byte = 2;
+
+    test_disk_clear_log(d);
+    test_disk_fail(d, 1 << TEST_WRITE, nth, EIO);
+    ok = change(blk);
+    failed = test_disk_failed(d);
+    test_disk_fail(d, 0, 0, 0);
+    g_assert_true(ok || failed);
+    if (!ok) {
+        assert_header_is_known(d, nth - 1);
+    }
+    g_assert_cmpint(blk_pwrite(blk, 512, 1, &byte, 0), ==, 0);
+    g_assert_cmpint(blk_flush(blk), ==, 0);
+    blk_unref(blk);
+
+    blk = open_image();
+    g_assert_cmpint(blk_pread(blk, 512, 1, &byte, 0), ==, 0);
+    g_assert_cmpint(byte, ==, 2);
+    blk_unref(blk);
+    return failed;
+}
+
+static void test_fail_write(gconstpointer change)
+{
+    for (int nth = 1; fail_write((Change *)change, nth); nth++) {
+    }
+}
+
+/* If the header cannot be written again either, nothing else is written. */
+static void test_fail_for_good(gconstpointer change)
+{
+    g_autoptr(TestDisk) d = make_image("size=1M,cluster_size=512");
+    BlockBackend *blk = open_with_snapshot();
+    int64_t header = -1;
+    uint8_t byte = 2;
+
+    /* Which of the writes is it? */
+    test_disk_clear_log(d);
+    g_assert_true(((Change *)change)(blk));
+    for (int i = 0; header < 0; i++) {
+        if (test_disk_call(d, TEST_WRITE, i).offset == 0) {
+            header = i;
+        }
+    }
+    blk_unref(blk);
+    test_disk_free(g_steal_pointer(&d));
+
+    d = make_image("size=1M,cluster_size=512");
+    blk = open_with_snapshot();
+    test_disk_clear_log(d);
+    test_disk_fail_from(d, 1 << TEST_WRITE, header + 1, EIO);
+    g_assert_false(((Change *)change)(blk));
+    test_disk_fail(d, 0, 0, 0);
+    g_assert_cmpint(blk_pwrite(blk, 512, 1, &byte, 0), ==, -EIO);
+    blk_unref(blk);
+}
+
+int main(int argc, char **argv)
+{
+    int ret;
+
+    g_test_init(&argc, &argv, NULL);
+    test_drivers_register();
+    test_env_init(&env);
+    g_test_add_data_func("/qcow2-header/fail/grow", change_grow,
+                         test_fail_write);
+    g_test_add_data_func("/qcow2-header/fail/goto", change_goto,
+                         test_fail_write);
+    g_test_add_data_func("/qcow2-header/fail/shrink", change_shrink,
+                         test_fail_write);
+    g_test_add_data_func("/qcow2-header/fail-for-good/grow", change_grow,
+                         test_fail_for_good);
+    g_test_add_data_func("/qcow2-header/fail-for-good/goto", change_goto,
+                         test_fail_for_good);
+    ret = g_test_run();
+    test_env_destroy(&env);
+    return ret;
+}
