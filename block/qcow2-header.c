@@ -290,7 +290,8 @@ int qcow2_update_header(BlockDriverState *bs)
     return ret;
 }
 
-/* Set and clear bits, durably. */
+/* Set and clear bits, durably.  After a failure it is not known which of them
+ * the disk has: who relies on the dirty bit has to set it again. */
 static int change_features(BlockDriverState *bs, uint64_t set, uint64_t clear)
     REQUIRES(driver_class)
 {
@@ -301,7 +302,7 @@ static int change_features(BlockDriverState *bs, uint64_t set, uint64_t clear)
 
     header_begin(s);
     features = (s->incompatible_features | set) & ~clear;
-    if (features != s->incompatible_features) {
+    if (features != s->incompatible_features || s->features_unknown) {
         stq_be_p(field, features);
         driver_unlock(&s->lock);
         ret = bdrv_pwrite_sync(bs->file, INCOMPATIBLE_FEATURES_OFFSET,
@@ -309,7 +310,10 @@ static int change_features(BlockDriverState *bs, uint64_t set, uint64_t clear)
         driver_lock(&s->lock);
         if (ret == 0) {
             s->incompatible_features = features;
+        } else {
+            s->incompatible_features &= ~(uint64_t)QCOW2_INCOMPAT_DIRTY;
         }
+        s->features_unknown = ret < 0;
     }
     header_end(s);
     return ret;

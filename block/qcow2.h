@@ -221,6 +221,8 @@ typedef struct BDRVQcow2State {
     uint8_t *unknown_header_fields GUARDED_BY(driver_class);
     GPtrArray *unknown_extensions GUARDED_BY(driver_class);
     bool header_busy GUARDED_BY(driver_class);
+    bool features_unknown GUARDED_BY(driver_class); /* incompatible ones: what
+                                                     * the disk has */
 
     /* Refcounts and allocation (qcow2-refcount.c, qcow2-alloc.c). */
     int64_t reftable_offset GUARDED_BY(driver_class);

@@ -8,6 +8,7 @@
 #include <glib/gstdio.h>
 #include "block/qcow2.h"
 #include "block/snapshot.h"
+#include "qemu/bswap.h"
 #include "test-driver.h"
 
 #define DISK_SIZE (16 * MiB)
@@ -155,6 +156,51 @@ static void test_fail_for_good(gconstpointer change)
     blk_unref(blk);
 }
 
+static uint64_t features_on_disk(TestDisk *d)
+{
+    return ldq_be_p(d->data + 72);
+}
+
+/* The dirty bit is gone from the disk, but that may not be durable: then an
+ * allocation sets it again. */
+static void test_fail_clear_dirty(void)
+{
+    g_autoptr(TestDisk) d = make_image("size=1M,lazy_refcounts=on");
+    BlockBackend *blk = open_image();
+    BDRVQcow2State *s = blk_bs(blk)->opaque;
+    uint8_t byte = 1;
+    int ret;
+
+    g_assert_cmpint(blk_pwrite(blk, 0, 1, &byte, 0), ==, 0);
+    g_assert_cmpint(features_on_disk(d), ==, QCOW2_INCOMPAT_DIRTY);
+    for (int nth = 1; features_on_disk(d); nth++) {
+        test_disk_fail(d, 1 << TEST_FLUSH, nth, EIO);
+        driver_lock(&s->lock);
+        ret = qcow2_mark_clean(blk_bs(blk));
+        driver_unlock(&s->lock);
+        g_assert_cmpint(ret, ==, -EIO);
+        g_assert_cmpint(nth, <, 10);
+    }
+    g_assert_cmpint(blk_pwrite(blk, 128 * KiB, 1, &byte, 0), ==, 0);
+    g_assert_cmpint(features_on_disk(d), ==, QCOW2_INCOMPAT_DIRTY);
+    blk_unref(blk);
+    g_assert_cmpint(features_on_disk(d), ==, 0);
+}
+
+/* It may be there, although setting it has failed: then closing clears it. */
+static void test_fail_set_dirty(void)
+{
+    g_autoptr(TestDisk) d = make_image("size=1M,lazy_refcounts=on");
+    BlockBackend *blk = open_image();
+    uint8_t byte = 1;
+
+    test_disk_fail(d, 1 << TEST_FLUSH, 1, EIO);
+    g_assert_cmpint(blk_pwrite(blk, 0, 1, &byte, 0), ==, -EIO);
+    g_assert_cmpint(features_on_disk(d), ==, QCOW2_INCOMPAT_DIRTY);
+    blk_unref(blk);
+    g_assert_cmpint(features_on_disk(d), ==, 0);
+}
+
 int main(int argc, char **argv)
 {
     int ret;
@@ -172,6 +218,9 @@ int main(int argc, char **argv)
                          test_fail_for_good);
     g_test_add_data_func("/qcow2-header/fail-for-good/goto", change_goto,
                          test_fail_for_good);
+    g_test_add_func("/qcow2-header/fail/clear-dirty-bit",
+                    test_fail_clear_dirty);
+    g_test_add_func("/qcow2-header/fail/set-dirty-bit", test_fail_set_dirty);
     ret = g_test_run();
     test_env_destroy(&env);
     return ret;
