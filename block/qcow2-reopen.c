@@ -16,6 +16,7 @@
 #include "qcow2-bitmap.h"
 #include "qcow2-header.h"
 #include "qcow2-options.h"
+#include "qcow2-snapshot.h"
 #include "qemu/atomic.h"
 
 typedef struct Reopen {
@@ -49,11 +50,17 @@ static bool prepare_writable(BlockDriverState *bs, Error **errp)
     BDRVQcow2State *s = bs->opaque;
     uint64_t features;
 
+    if (s->shows_snapshot) {
+        error_setg(errp, "An internal snapshot is loaded; the image cannot "
+                   "be written");
+        return false;
+    }
     driver_lock(&s->lock);
     features = s->incompatible_features;
     driver_unlock(&s->lock);
     return qcow2_check_writable(features, errp) &&
-           qcow2_list_metadata(bs, errp);
+           qcow2_list_metadata(bs, errp) &&
+           qcow2_list_snapshot_metadata(bs, errp);
 }
 
 /* The image can be written on after all: bitmaps are in use again.  If that

@@ -546,6 +546,7 @@ bool qcow2_snapshot_load_tmp(BlockDriverState *bs, const char *id,
     g_free(s->l1);
     s->l1 = l1_of_tree(&tree, s->snapshots[i].l1_table_offset);
     s->disk_size = s->snapshots[i].disk_size;
+    s->shows_snapshot = true;
     driver_unlock(&s->lock);
     g_free(tree.entries);
     return true;

@@ -262,6 +262,8 @@ typedef struct BDRVQcow2State {
     /* Snapshots, bitmaps: change only while drained. */
     int64_t snapshots_offset, snapshots_size;
     uint32_t nb_snapshots;
+    bool shows_snapshot;            /* l1 and disk_size are those of one: the
+                                     * image must not become writable */
     Qcow2Snapshot *snapshots;
     uint32_t nb_bitmaps;
     uint64_t bitmap_directory_offset, bitmap_directory_size;

@@ -8,6 +8,7 @@
 #include <glib/gstdio.h>
 #include "block/blkdebug.h"
 #include "block/block-backend.h"
+#include "block/qcow2-snapshot.h"
 #include "block/snapshot.h"
 #include "qemu/bswap.h"
 
@@ -154,6 +155,54 @@ static void test_versions(void)
         g_test_message("%s", layouts[i]);
         check_versions(layouts[i]);
     }
+}
+
+/* What is loaded is not what the image's tables are. */
+static void test_loaded_is_read_only(void)
+{
+    Image img = { 0 };
+    g_autofree uint8_t *old = g_malloc(DISK_SIZE);
+    g_autoptr(Error) err = NULL;
+    BlockDriverState *bs;
+
+    image_create(&img, layouts[0]);
+    image_write(&img, 0, 100 * KiB, 1);
+    g_assert_true(take(&img, "a", &error_abort));
+    memcpy(old, img.model, DISK_SIZE);
+    image_write(&img, 50 * KiB, 100 * KiB, 2);
+    image_close(&img);
+    image_open(&img, 0);
+    bs = blk_bs(img.blk);
+    g_assert_true(bdrv_snapshot_load_tmp(bs, "1", "a", &error_abort));
+    assert_contents(img.blk, old);
+    g_assert_false(bdrv_reopen(bs, json_pack("{s:b}", "read-only", 0), &err));
+    g_assert_nonnull(err);
+    assert_contents(img.blk, old);
+    image_close(&img);
+    image_open(&img, 0);
+    assert_contents(img.blk, img.model);
+    image_destroy(&img);
+}
+
+/* The tables of snapshots are protected in an image that becomes writable. */
+static void test_reopened_knows_tables(void)
+{
+    Image img = { 0 };
+    BDRVQcow2State *s;
+
+    image_create(&img, layouts[0]);
+    image_write(&img, 0, 100 * KiB, 1);
+    g_assert_true(take(&img, "a", &error_abort));
+    image_close(&img);
+    image_open(&img, 0);
+    g_assert_true(bdrv_reopen(blk_bs(img.blk),
+                              json_pack("{s:b}", "read-only", 0),
+                              &error_abort));
+    s = blk_bs(img.blk)->opaque;
+    g_assert_cmpint(qcow2_metadata_overlap(s, QCOW2_OL_INACTIVE_L1,
+                                           s->snapshots[0].l1_table_offset, 1),
+                    ==, QCOW2_OL_INACTIVE_L1);
+    image_destroy(&img);
 }
 
 /* ---- Limits ---- */
@@ -345,6 +394,10 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/qcow2-snapshot/versions", test_versions);
+    g_test_add_func("/qcow2-snapshot/reopen/loaded-is-read-only",
+                    test_loaded_is_read_only);
+    g_test_add_func("/qcow2-snapshot/reopen/knows-tables",
+                    test_reopened_knows_tables);
     g_test_add_func("/qcow2-snapshot/limits/refcount-is-full",
                     test_refcount_limit);
     g_test_add_func("/qcow2-snapshot/limits/one-bit",
