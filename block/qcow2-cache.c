@@ -19,7 +19,9 @@
  * The lock (s->lock) guards the rest.  It is not held over I/O: a slot that is
  * being read into is "loading", and who wants the same table waits for
  * s->cond.  The file's bytes arrive in a buffer of their own, since a reader
- * may still be looking at the slot.
+ * may still be looking at the slot.  Who goes from table to table in the order
+ * of the file gets several at once, to the end of the cluster: what is behind
+ * it may be no table.
  *
  * Writing (qcow2-flush.c says when) is of copies, which are made under the lock
  * at one moment; a slot whose copy is not written yet is "writing" and stays in
@@ -80,6 +82,8 @@ struct Qcow2Cache {
 /* Steps along a chain that a reader believes in; under the lock it is whole. */
 #define MAX_STEPS 16
 #define MAX_TRIES 4
+/* Tables that are read at once: 64 KiB of L2 slices as they are by default. */
+#define MAX_BATCH 16
 
 /* ---- New, free ---- */
 
@@ -358,31 +362,87 @@ static void fill(Qcow2Table *t, const uint64_t *buf)
     end_change(t);
 }
 
-/* Read the table into @t, which is linked and loading.  Drops the lock.  1: it
- * was forgotten meanwhile. */
-static int REQUIRES(driver_class) load(BlockDriverState *bs, Qcow2Table *t)
+/* Tables that lie one behind the other in the file, loading. */
+typedef struct Batch {
+    Qcow2Table *tables[MAX_BATCH];
+    unsigned n;
+} Batch;
+
+static void batch_add(Batch *b, Qcow2Table *t, int64_t offset)
 {
-    BDRVQcow2State *s = bs->opaque;
-    size_t size = t->cache->table_size;
-    int64_t offset = t->offset;
-    uint64_t *buf;
+    t->loading = true;
+    t->stale = false;
+    link_table(t, offset);
+    b->tables[b->n++] = t;
+}
+
+/* The tables that follow those in @b, if the one before them is cached. */
+static void read_ahead(const BDRVQcow2State *s, Qcow2Cache *c, Batch *b)
+{
+    int64_t size = c->table_size;
+    int64_t next = b->tables[0]->offset + size;
+
+    if (!find(c, next - 2 * size, INT_MAX)) {
+        return;
+    }
+    while (b->n < MIN(MAX_BATCH, c->n_tables / 4) &&
+           (next & (s->cluster_size - 1)) && !find(c, next, INT_MAX)) {
+        Qcow2Table *t = take_slot(c);
+
+        if (!t) {
+            return;
+        }
+        qatomic_set(&t->used, USED_CLEAN);
+        batch_add(b, t, next);
+        next += size;
+    }
+}
+
+/* *@n tables; if that does not go, one. */
+static int read_tables(BlockDriverState *bs, int64_t offset, size_t size,
+                       unsigned *n, uint64_t **buf)
+{
     int ret = -ENOMEM;
 
-    driver_unlock(&s->lock);
-    buf = qemu_try_memalign(bs->file->bs->bl.opt_mem_alignment, size);
-    if (buf) {
-        ret = bdrv_pread(bs->file, offset, size, buf, 0);
+    *buf = qemu_try_memalign(bs->file->bs->bl.opt_mem_alignment, *n * size);
+    if (*buf) {
+        ret = bdrv_pread(bs->file, offset, *n * size, *buf, 0);
+        if (ret < 0 && *n > 1) {
+            *n = 1;
+            ret = bdrv_pread(bs->file, offset, size, *buf, 0);
+        }
     }
+    return ret;
+}
+
+/* Read the tables, which are linked and loading.  Drops the lock.  1: the first
+ * one was forgotten meanwhile. */
+static int REQUIRES(driver_class) load(BlockDriverState *bs, const Batch *b)
+{
+    BDRVQcow2State *s = bs->opaque;
+    Qcow2Table *first = b->tables[0];
+    size_t size = first->cache->table_size;
+    int64_t offset = first->offset;
+    unsigned n = b->n;
+    uint64_t *buf;
+    int ret;
+
+    driver_unlock(&s->lock);
+    ret = read_tables(bs, offset, size, &n, &buf);
     driver_lock(&s->lock);
-    t->loading = false;
-    if (ret < 0 || t->stale) {
-        drop(t);
-    } else {
-        fill(t, buf);
+    for (unsigned i = 0; i < b->n; i++) {
+        Qcow2Table *t = b->tables[i];
+
+        t->loading = false;
+        if (ret < 0 || i >= n || t->stale) {
+            drop(t);
+        } else {
+            fill(t, buf + i * (size / sizeof(*buf)));
+        }
     }
     qemu_cond_broadcast(&s->cond);
     qemu_vfree(buf);
-    return ret < 0 ? ret : t->stale;
+    return ret < 0 ? ret : first->stale;
 }
 
 static bool is_valid_offset(const Qcow2Cache *c, int64_t offset)
@@ -401,14 +461,15 @@ int qcow2_cache_get(BlockDriverState *bs, Qcow2Cache *c, int64_t offset,
         return -EIO;
     }
     do {
+        Batch batch = { .n = 0 };
+
         ret = find_or_take(bs, c, offset, t, &found);
         if (ret < 0 || found) {
             return ret;
         }
-        (*t)->loading = true;
-        (*t)->stale = false;
-        link_table(*t, offset);
-        ret = load(bs, *t);
+        batch_add(&batch, *t, offset);
+        read_ahead(bs->opaque, c, &batch);
+        ret = load(bs, &batch);
     } while (ret > 0);
     return ret;
 }

@@ -19,7 +19,7 @@ typedef struct Status {
 
 /* If the file is asked for holes, the answer is about at most so many clusters:
  * it may be cut short after a few bytes, and looked up again from there. */
-#define MAX_RECURSE_CLUSTERS 256
+#define MAX_RECURSE_CLUSTERS 2048
 
 /*
  * Clusters of an image that was preallocated hold nothing, and its file has

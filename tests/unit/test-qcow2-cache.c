@@ -142,6 +142,8 @@ static Env *env_new(unsigned n_tables)
     e->bs.opaque = e->s;
     e->c = qcow2_cache_new(TABLE, n_tables);
     g_assert_nonnull(e->c);
+    /* What is read ahead ends with a cluster. */
+    e->s->cluster_size = 8 * TABLE;
     e->s->l2_cache = e->c;
     return e;
 }
