@@ -318,7 +318,7 @@ static void test_interrupted(gconstpointer opaque)
 
 static void test_leaks_only(void)
 {
-    g_autofree char *hurt = NULL, *after = NULL;
+    g_autofree char *hurt = NULL;
     const Damage damage = { "refcounts", hurt_refcounts };
     BdrvCheckResult res, before;
     Qcow2Image *img;

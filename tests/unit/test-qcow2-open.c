@@ -430,8 +430,8 @@ static void test_options(void)
         "{'l2-cache-entry-size':512}", "{'cache-size':1}",
         "{'cache-size':'1M','refcount-cache-size':'64k'}",
         "{'cache-clean-interval':0}", "{'discard-no-unref':true}",
-        "{'pass-discard-request':true,'pass-discard-snapshot':false,"
-        "'pass-discard-other':true}",
+        "{'pass-discard-snapshot':false,'pass-discard-other':true}",
+        "{'pass-discard-request':true}",
     };
     static const char *const bad[][2] = {
         { "{'lazy-refcounts':'x'}",

@@ -59,15 +59,15 @@ static void random_request(GRand *rnd, Qcow2Image *img, unsigned seed)
         g_assert_cmpint(blk_flush(img->blk), ==, 0);
         break;
     case 5:
-        if (!img->data_file) {
-            offset = QEMU_ALIGN_DOWN(offset, img->cluster_size);
-            bytes = MIN(QEMU_ALIGN_UP(bytes, img->cluster_size),
-                        img->size - offset);
-            qcow2_image_write(img, offset, bytes, seed,
-                              BDRV_REQ_WRITE_COMPRESSED);
+        if (img->data_file) {
+            qcow2_image_verify(img, offset, bytes);
             break;
         }
-        /* fall through */
+        offset = QEMU_ALIGN_DOWN(offset, img->cluster_size);
+        bytes = MIN(QEMU_ALIGN_UP(bytes, img->cluster_size),
+                    img->size - offset);
+        qcow2_image_write(img, offset, bytes, seed, BDRV_REQ_WRITE_COMPRESSED);
+        break;
     case 6:
     case 7:
         qcow2_image_verify(img, offset, bytes);
