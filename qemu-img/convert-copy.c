@@ -8,9 +8,10 @@
  *
  * Writes come in the order of the target's offsets where that decides how the
  * target lays out its clusters: then a thread that has read waits until all
- * before it is written; one that is done wakes the next.  A target without
- * clusters of its own (a raw file) looks the same in any order, so there nobody
- * waits; threads are at most a buffer each apart.
+ * before it, and what it read, is written by the one thread that is writing,
+ * or does that itself.  A target without clusters of its own (a raw file)
+ * looks the same in any order, so there nobody waits; threads are at most
+ * a buffer each apart.
  *
  * The first error, by offset, ends it: nobody takes another extent, those
  * under way are finished.
@@ -38,12 +39,18 @@ typedef struct Chunk {
     ChunkKind kind;
 } Chunk;
 
-/* A thread that has read what is to be written later. */
-typedef struct Waiter {
-    ListNode node;                 /* c->waiters */
-    int64_t offset;
+/* What a thread wants to be written when all before it is: it waits for it. */
+typedef struct Turn {
+    /* Constant. */
+    const Chunk *chunk;
+    const ConvertPiece *piece;     /* NULL: all of a chunk that is no data */
+    int64_t offset, end;
+    /* Under the lock. */
+    ListNode node;                 /* c->turns */
+    bool busy;                     /* being written, by whoever does that */
+    bool done;
     QemuCond cond;
-} Waiter;
+} Turn;
 
 typedef struct Convert {
     /* Constant while workers run. */
@@ -61,7 +68,8 @@ typedef struct Convert {
     int64_t status_end GUARDED_BY(job_class);
     ChunkKind status_kind GUARDED_BY(job_class);
     int64_t written_to GUARDED_BY(job_class);   /* in_order: all below is */
-    List waiters GUARDED_BY(job_class);         /* … for their turn */
+    List turns GUARDED_BY(job_class);
+    bool writing GUARDED_BY(job_class);         /* in_order: somebody is */
     int64_t done GUARDED_BY(job_class);
     int ret GUARDED_BY(job_class);
     int64_t error_at GUARDED_BY(job_class);
@@ -71,7 +79,7 @@ typedef struct Convert {
 static void REQUIRES(job_class) fail_locked(Convert *c, int64_t offset,
                                             const char *doing, int ret)
 {
-    Waiter *w;
+    Turn *t;
 
     if (!c->ret || offset < c->error_at) {
         c->ret = ret;
@@ -79,8 +87,8 @@ static void REQUIRES(job_class) fail_locked(Convert *c, int64_t offset,
         c->error_doing = doing;
     }
     qemu_cond_broadcast(&c->failed);
-    list_for_each(w, &c->waiters, node) {
-        qemu_cond_signal(&w->cond);
+    list_for_each(t, &c->turns, node) {
+        qemu_cond_signal(&t->cond);
     }
 }
 
@@ -271,43 +279,7 @@ static bool read_piece(Convert *c, const Chunk *chunk, int64_t offset,
     return true;
 }
 
-/* ---- Turns ---- */
-
-/* Wait until all before @chunk is written; false if that will never be. */
-static bool wait_for_turn(Convert *c, const Chunk *chunk)
-{
-    Waiter w = { .offset = chunk->offset };
-    bool ok;
-
-    job_lock(&c->lock);
-    if (!c->ret && c->written_to < chunk->offset) {
-        qemu_cond_init(&w.cond);
-        list_push_back(&c->waiters, &w.node);
-        while (!c->ret && c->written_to < chunk->offset) {
-            job_wait(&w.cond, &c->lock);
-        }
-        list_remove(&w.node);
-        qemu_cond_destroy(&w.cond);
-    }
-    ok = !c->ret;
-    job_unlock(&c->lock);
-    return ok;
-}
-
-/* All below @offset is written: it is the turn of who begins there. */
-static void REQUIRES(job_class) pass_turn_locked(Convert *c, int64_t offset)
-{
-    Waiter *w;
-
-    c->written_to = offset;
-    list_for_each(w, &c->waiters, node) {
-        if (w->offset == offset) {
-            qemu_cond_signal(&w->cond);
-        }
-    }
-}
-
-/* ---- A thread ---- */
+/* ---- Writing ---- */
 
 static bool check(Convert *c, const Chunk *chunk, int ret)
 {
@@ -317,29 +289,102 @@ static bool check(Convert *c, const Chunk *chunk, int ret)
     return ret >= 0;
 }
 
-static bool copy_piece(Convert *c, const Chunk *chunk, ConvertPiece *p)
+/* What the piece holds; without one, what the chunk is. */
+static bool write_out(Convert *c, const Chunk *chunk, const ConvertPiece *p)
 {
-    return read_piece(c, chunk, p->offset, p->buf, p->bytes) &&
-           check(c, chunk, convert_prepare(c->job, p)) &&
-           (!c->in_order || wait_for_turn(c, chunk)) &&
-           check(c, chunk, convert_write(c->job, p));
+    int ret = p ? convert_write(c->job, p) :
+              chunk->kind == CHUNK_BACKING ? 0 :
+              convert_write_zeroes(c->job, chunk->offset, chunk->bytes);
+
+    return check(c, chunk, ret);
 }
+
+/* The one that can be written, if there is one that nobody writes. */
+static Turn *REQUIRES(job_class) next_turn_locked(Convert *c)
+{
+    Turn *t;
+
+    if (c->ret || c->writing) {
+        return NULL;
+    }
+    list_for_each(t, &c->turns, node) {
+        if (t->offset == c->written_to) {
+            return t;
+        }
+    }
+    return NULL;
+}
+
+/* Drops the lock. */
+static void REQUIRES(job_class) write_turn_locked(Convert *c, Turn *t)
+{
+    bool ok;
+
+    c->writing = true;
+    t->busy = true;
+    job_unlock(&c->lock);
+    ok = write_out(c, t->chunk, t->piece);
+    job_lock(&c->lock);
+    c->writing = false;
+    c->written_to = ok ? t->end : c->written_to;
+    t->busy = false;
+    t->done = ok;
+    qemu_cond_signal(&t->cond);
+}
+
+/*
+ * Wait until all before @t is written, and it, too; false if that will never
+ * be.  One thread at a time writes, what is there, for all: nobody has to
+ * wake up before it can go on.
+ */
+static bool take_turn(Convert *c, Turn *t)
+{
+    Turn *next;
+
+    qemu_cond_init(&t->cond);
+    job_lock(&c->lock);
+    list_push_back(&c->turns, &t->node);
+    while ((next = next_turn_locked(c)) || t->busy || (!t->done && !c->ret)) {
+        if (next) {
+            write_turn_locked(c, next);
+        } else {
+            job_wait(&t->cond, &c->lock);
+        }
+    }
+    list_remove(&t->node);
+    job_unlock(&c->lock);
+    qemu_cond_destroy(&t->cond);
+    return t->done;
+}
+
+static bool write_chunk(Convert *c, const Chunk *chunk, const ConvertPiece *p)
+{
+    Turn t = {
+        .chunk = chunk,
+        .piece = p,
+        .offset = p ? p->offset : chunk->offset,
+        .end = p ? p->offset + p->bytes : chunk->offset + chunk->bytes,
+    };
+
+    return c->in_order ? take_turn(c, &t) : write_out(c, chunk, p);
+}
+
+/* ---- A thread ---- */
 
 static bool copy_chunk(Convert *c, const Chunk *chunk, ConvertPiece *p)
 {
     int64_t end = chunk->offset + chunk->bytes;
 
     if (!is_written_as_data(c, chunk)) {
-        return (!c->in_order || wait_for_turn(c, chunk)) &&
-               (chunk->kind == CHUNK_BACKING ||
-                check(c, chunk, convert_write_zeroes(c->job, chunk->offset,
-                                                     chunk->bytes)));
+        return write_chunk(c, chunk, NULL);
     }
     for (p->offset = chunk->offset; p->offset < end; p->offset += p->bytes) {
         /* Pieces end on grains, so that none is split. */
         p->bytes = MIN(c->piece_size - p->offset % c->piece_size,
                        end - p->offset);
-        if (!copy_piece(c, chunk, p)) {
+        if (!read_piece(c, chunk, p->offset, p->buf, p->bytes) ||
+            !check(c, chunk, convert_prepare(c->job, p)) ||
+            !write_chunk(c, chunk, p)) {
             return false;
         }
     }
@@ -353,9 +398,6 @@ static void chunk_done(Convert *c, const Chunk *chunk)
     job_lock(&c->lock);
     c->done += chunk->bytes;
     fraction = (double)c->done / c->job->total;
-    if (c->in_order) {
-        pass_turn_locked(c, chunk->offset + chunk->bytes);
-    }
     job_unlock(&c->lock);
     img_progress_set(fraction);
 }
@@ -401,7 +443,7 @@ int convert_copy(const ConvertJob *job)
     /* Whoever waits for a turn has all that it will write in its buffer. */
     c.chunk_size = c.in_order ? c.piece_size :
                    MAX(QEMU_ALIGN_UP(CHUNK_SIZE, grain), c.piece_size);
-    list_init(&c.waiters);
+    list_init(&c.turns);
     job_init(&c.lock);
     qemu_cond_init(&c.failed);
     img_run_workers(MIN(job->num_workers, job->total / c.chunk_size + 1),
