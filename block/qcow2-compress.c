@@ -139,6 +139,10 @@ static ssize_t zlib_compress(void *dest, size_t dest_size, const void *src,
         return -ENOMEM;
     }
     z = c->deflater;
+    /* It looks at what the last one left in here and in the buffer, so that
+     * what comes out would depend on that: the same data, another image. */
+    memset(z, 0, sizeof(*z));
+    memset(c->level_buf, 0, ISAL_DEF_LVL1_DEFAULT);
     isal_deflate_init(z);
     z->level = 1;
     z->level_buf = c->level_buf;
