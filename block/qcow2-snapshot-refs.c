@@ -48,7 +48,7 @@ int qcow2_tree_read(BlockDriverState *bs, uint64_t offset, uint32_t size,
         return length;
     }
     if (bytes > QCOW2_MAX_L1_SIZE || offset & (s->cluster_size - 1) ||
-        offset > length - (int64_t)bytes) {
+        bytes > (uint64_t)length || offset > (uint64_t)length - bytes) {
         return -EFBIG;
     }
     tree->entries = g_try_malloc(MAX(bytes, 1));

@@ -321,6 +321,43 @@ static void test_bad_disk_size(void)
     }
 }
 
+/* ---- Images that lie ---- */
+
+static void patch(const char *path, size_t offset, uint32_t value)
+{
+    g_autofree char *data = NULL;
+    gsize size;
+    uint32_t be = GUINT32_TO_BE(value);
+
+    g_assert_true(g_file_get_contents(path, &data, &size, NULL));
+    g_assert_cmpuint(offset + sizeof(be), <=, size);
+    memcpy(data + offset, &be, sizeof(be));
+    g_assert_true(g_file_set_contents(path, data, size, NULL));
+}
+
+/* A snapshot's L1 table that is longer than the whole file is no table. */
+static void test_l1_longer_than_file(void)
+{
+    Image img = { 0 };
+    g_autofree char *data = NULL;
+    g_autoptr(Error) err = NULL;
+    uint64_t table;
+
+    image_create(&img, layouts[0]);
+    image_write(&img, 0, 4 * KiB, 1);
+    g_assert_true(take(&img, "a", &error_abort));
+    image_close(&img);
+    g_assert_true(g_file_get_contents(img.path, &data, NULL, NULL));
+    memcpy(&table, data + 64, sizeof(table));
+    patch(img.path, GUINT64_FROM_BE(table) + 8, 1000000);
+    image_open(&img, BDRV_O_RDWR);
+    g_assert_false(bdrv_snapshot_goto(blk_bs(img.blk), "a", &err));
+    g_assert_true(g_str_has_prefix(error_get_pretty(err),
+                                   "Could not read the L1 table"));
+    assert_contents(img.blk, img.model);
+    image_destroy(&img);
+}
+
 /* ---- Failures ---- */
 
 typedef bool Change(Image *img, Error **errp);
@@ -405,6 +442,8 @@ int main(int argc, char **argv)
     g_test_add_func("/qcow2-snapshot/entry/without-disk-size",
                     test_without_disk_size);
     g_test_add_func("/qcow2-snapshot/entry/bad-disk-size", test_bad_disk_size);
+    g_test_add_func("/qcow2-snapshot/lies/l1-longer-than-file",
+                    test_l1_longer_than_file);
     g_test_add_data_func("/qcow2-snapshot/fail-nth/create", change_create,
                          test_fail_nth);
     g_test_add_data_func("/qcow2-snapshot/fail-nth/goto", change_goto,
