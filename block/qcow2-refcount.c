@@ -261,7 +261,14 @@ int qcow2_update_refcount(BlockDriverState *bs, int64_t offset, int64_t bytes,
     }
     end = ((uint64_t)(offset + bytes - 1) >> s->cluster_bits) + 1;
     if (end > qcow2_max_clusters(s)) {
-        return -EFBIG;
+        if (delta > 0) {
+            return -EFBIG;
+        }
+        /* Nothing there was ever counted: a table lies. */
+        qcow2_signal_corruption_locked(bs, true, offset, bytes,
+            "Reference to offset %#" PRIx64 " beyond what refcounts can count",
+            offset);
+        return -EIO;
     }
     for (c = first; c < end && ret == 0; ) {
         uint64_t n = MIN(end, qcow2_refblock_end(s, c)) - c;

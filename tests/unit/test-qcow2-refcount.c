@@ -7,6 +7,7 @@
 #include "qemu/osdep.h"
 #include "block/qcow2.h"
 #include "qcow2-image.h"
+#include "qemu/atomic.h"
 
 /* ---- Entries of blocks ---- */
 
@@ -236,6 +237,48 @@ static void test_grow_fails(void)
     }
 }
 
+/* ---- References that no refcount can count ---- */
+
+/* Make the L2 entry of the first cluster say that it is at @offset. */
+static void move_first_cluster(Qcow2Image *img, uint64_t offset)
+{
+    g_autofree char *data = NULL;
+    gsize size;
+    uint64_t l1, l2, entry = GUINT64_TO_BE(offset | QCOW2_OFLAG_COPIED);
+
+    g_assert_true(g_file_get_contents(img->path, &data, &size, NULL));
+    memcpy(&l1, data + 40, sizeof(l1));
+    memcpy(&l2, data + GUINT64_FROM_BE(l1), sizeof(l2));
+    l2 = GUINT64_FROM_BE(l2) & QCOW2_L1_OFFSET_MASK;
+    g_assert_cmpuint(l2 + sizeof(entry), <=, size);
+    memcpy(data + l2, &entry, sizeof(entry));
+    g_assert_true(g_file_set_contents(img->path, data, size, NULL));
+}
+
+/* It cannot be freed; that must not keep others from being freed for ever. */
+static void test_free_beyond_the_format(void)
+{
+    Qcow2Image *img;
+    BDRVQcow2State *s;
+
+    if (!qcow2_image_can_run()) {
+        return;
+    }
+    img = open_new("cluster_size=512", 64 * KiB);
+    g_assert_cmpint(qcow2_image_write(img, 0, 512, 1, 0), ==, 0);
+    qcow2_image_close(img);
+    move_first_cluster(img, INT64_C(1) << 45);
+    qcow2_image_open(img, NULL);
+    img->has_errors = true;
+    s = qcow2_image_bs(img)->opaque;
+    qcow2_image_discard(img, 0, 512);
+    blk_flush(img->blk);
+    blk_flush(img->blk);
+    g_assert_true(qatomic_read(&s->corrupt));
+    g_assert_cmpint(qcow2_image_write(img, 1024, 512, 2, 0), ==, -EIO);
+    qcow2_image_free(img);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -246,5 +289,7 @@ int main(int argc, char **argv)
     g_test_add_func("/qcow2-refcount/alloc/long-runs", test_long_runs);
     g_test_add_func("/qcow2-refcount/table/grows", test_grow);
     g_test_add_func("/qcow2-refcount/table/growing-fails", test_grow_fails);
+    g_test_add_func("/qcow2-refcount/free/beyond-the-format",
+                    test_free_beyond_the_format);
     return g_test_run();
 }
