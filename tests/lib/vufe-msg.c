@@ -21,11 +21,15 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+/* Rings have threads of their own, and a dying peer fails all at once. */
+static GMutex err_lock;
+
 int vufe_fail(VufeConn *conn, int ret, const char *fmt, ...)
 {
     va_list ap;
     int n;
 
+    g_mutex_lock(&err_lock);
     va_start(ap, fmt);
     n = vsnprintf(conn->err, sizeof(conn->err), fmt, ap);
     va_end(ap);
@@ -33,6 +37,7 @@ int vufe_fail(VufeConn *conn, int ret, const char *fmt, ...)
         snprintf(conn->err + n, sizeof(conn->err) - n, ": %s",
                  g_strerror(-ret));
     }
+    g_mutex_unlock(&err_lock);
     return ret;
 }
 

@@ -40,7 +40,11 @@ void vufe_conn_adopt(VufeConn *conn, int fd, int timeout_ms);
 /* Closes the socket, if open.  conn->err stays readable. */
 void vufe_conn_close(VufeConn *conn);
 
-/* Records "what: strerror(-ret)" in conn->err and returns @ret (negative). */
+/*
+ * Records "what: strerror(-ret)" in conn->err and returns @ret (negative).  Any
+ * thread may; conn->err is to be read when no other one still uses the
+ * connection.
+ */
 int vufe_fail(VufeConn *conn, int ret, const char *fmt, ...)
     G_GNUC_PRINTF(3, 4);
 
