@@ -281,3 +281,43 @@ json_t *options_crumple(const json_t *o, Error **errp)
     }
     return g_steal_pointer(&root);
 }
+
+/* ---- Names ---- */
+
+void options_underscore_keys(json_t *o)
+{
+    g_autoptr(json_t) renamed = json_object();
+    const char *key;
+    json_t *value;
+
+    json_object_foreach(o, key, value) {
+        g_autofree char *name = g_strdelimit(g_strdup(key), "-", '_');
+
+        json_object_set(renamed, name, value);
+    }
+    json_object_clear(o);
+    json_object_update(o, renamed);
+}
+
+bool opt_check_names(const json_t *o, const char *const *names,
+                     const char *path, Error **errp)
+{
+    const char *key;
+    json_t *value;
+
+    for (const char *const *n = names; *n; n++) {
+        if (**n == '!' && !json_object_get(o, *n + 1)) {
+            error_setg(errp, "Parameter '%s%s' is missing", path, *n + 1);
+            return false;
+        }
+    }
+    json_object_foreach((json_t *)o, key, value) {
+        g_autofree char *needed = g_strconcat("!", key, NULL);
+
+        if (!g_strv_contains(names, key) && !g_strv_contains(names, needed)) {
+            error_setg(errp, "Parameter '%s%s' is unexpected", path, key);
+            return false;
+        }
+    }
+    return true;
+}

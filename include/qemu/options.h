@@ -108,6 +108,10 @@ json_t *options_extract_prefix(json_t *o, const char *prefix);
  */
 char *options_to_json(const json_t *o);
 
+/* Spell the keys of the top level with underscores (cluster_size) where they
+ * have dashes, as QAPI's have. */
+void options_underscore_keys(json_t *o);
+
 /* --- Taking typed values ----------------------------------------------- */
 
 /*
@@ -174,6 +178,14 @@ const char *opt_first_unused(const json_t *o);
 
 /* False and "Invalid parameter 'x'" if there is one. */
 bool opt_check_unused(const json_t *o, Error **errp);
+
+/*
+ * Has it keys of these @names only?  @names ends with NULL; with "!" before a
+ * name the key must be there.  False with "Parameter 'x' is unexpected" or
+ * "… is missing", and @path before the name.
+ */
+bool opt_check_names(const json_t *o, const char *const *names,
+                     const char *path, Error **errp);
 
 /* --- Making them ------------------------------------------------------- */
 
