@@ -178,6 +178,11 @@ static void close_node(BlockDriverState *bs)
     g_free(bs);
 }
 
+bool bdrv_has_parents(const BlockDriverState *bs)
+{
+    return !list_is_empty(&bs->parents);
+}
+
 void bdrv_ref(BlockDriverState *bs)
 {
     bs->refcnt++;

@@ -326,6 +326,24 @@ static bool create_in_fd(int fd, const char *filename,
            allocate_first_block(fd, o->size, errp);
 }
 
+const char *const file_blockdev_create_keys[] = {
+    "driver", "!filename", "!size", "preallocation", "nocow",
+    "extent-size-hint", NULL
+};
+
+bool file_blockdev_create(BlockGraph *graph, json_t *options, Error **errp)
+{
+    g_autofree char *filename = opt_take_str(options, "filename");
+
+    if (!filename) {
+        error_setg(errp, "Invalid parameter type for 'filename', expected: "
+                   "string");
+        return false;
+    }
+    options_underscore_keys(options);
+    return file_create(graph, filename, options, errp);
+}
+
 bool file_create(BlockGraph *graph, const char *filename, json_t *options,
                  Error **errp)
 {

@@ -713,6 +713,8 @@ BlockDriver bdrv_file = {
     .parse_filename = file_parse_filename,
     .open = file_open,
     .create = file_create,
+    .blockdev_create = file_blockdev_create,
+    .blockdev_create_keys = file_blockdev_create_keys,
     FILE_COMMON_FUNCTIONS,
     .has_zero_init = file_has_zero_init,
 };

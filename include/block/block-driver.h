@@ -188,6 +188,10 @@ struct BlockDriver {
      * bdrv_create_file().  @options flat, all taken. */
     bool (*create)(BlockGraph *graph, const char *filename, json_t *options,
                    Error **errp);
+    /* blockdev-create: make an image in nodes, or a file.  @options nested, in
+     * QAPI's spelling, all taken; the names as opt_check_names() has them. */
+    bool (*blockdev_create)(BlockGraph *graph, json_t *options, Error **errp);
+    const char *const *blockdev_create_keys;
 
     /* Hooks of single formats; control thread, drained.  NULL: cannot. */
 
@@ -378,6 +382,12 @@ bool bdrv_open_file_child(BlockDriverState *bs, json_t *options, Error **errp);
 /* Create "file" for a format; then open it read-write to be filled in. */
 bool bdrv_create_file(BlockGraph *graph, const char *filename, json_t *options,
                       Error **errp);
+/*
+ * For blockdev_create: take @key, which names a node or describes one, and open
+ * it to be filled in; NULL with @errp.
+ */
+BlockBackend *bdrv_create_take_node(BlockGraph *graph, json_t *options,
+                                    const char *key, Error **errp);
 void bdrv_default_perms(BlockDriverState *bs, BdrvChild *c, int role,
                         uint64_t perm, uint64_t shared,
                         uint64_t *nperm, uint64_t *nshared);

@@ -100,6 +100,8 @@ void bdrv_unref(BlockDriverState *bs);
  */
 bool bdrv_reopen(BlockDriverState *bs, json_t *options, Error **errp);
 
+/* Does another node, or a backend, use it? */
+bool bdrv_has_parents(const BlockDriverState *bs);
 BlockDriverState *bdrv_find_node(BlockGraph *graph, const char *node_name);
 /* The next node after @bs in the order of creation, the first for NULL. */
 BlockDriverState *bdrv_next_node(BlockGraph *graph, BlockDriverState *bs);
@@ -153,6 +155,13 @@ json_t *bdrv_get_options(BlockDriverState *bs);
  * the format's create options) is used up. */
 bool bdrv_create(BlockGraph *graph, const char *format, const char *filename,
                  json_t *options, Error **errp);
+/*
+ * blockdev-create: make an image in nodes that are there.  @options as QAPI's
+ * BlockdevCreateOptions, nested; used up.  The check finds what can be wrong
+ * with their names before anything is done (it is part of creating, too).
+ */
+bool bdrv_blockdev_create_check(const json_t *options, Error **errp);
+bool bdrv_blockdev_create(BlockGraph *graph, json_t *options, Error **errp);
 
 BlockDriver *bdrv_find_format(const char *format_name);
 BlockDriver *bdrv_find_protocol(const char *filename, Error **errp);
