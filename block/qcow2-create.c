@@ -1,5 +1,6 @@
 /*
- * Creating qcow2 images.
+ * Creating qcow2 images, in new files (qemu-img create) or in nodes
+ * (blockdev-create).
  *
  * A new image is written as bytes, without opening it as qcow2: where
  * everything is follows from the options (qcow2-layout.c).  The header comes
@@ -191,6 +192,17 @@ static bool build_header(const Qcow2CreateOptions *o, const Qcow2Layout *l,
 
 /* ---- Files ---- */
 
+/*
+ * Where the image goes: @file and @data_file are nodes, or else files of these
+ * names are made, by what the options of the protocol say.
+ */
+typedef struct Target {
+    BlockGraph *graph;
+    BlockBackend *file, *data_file;
+    const char *filename;
+    json_t *options;
+} Target;
+
 static bool set_length(BlockBackend *blk, int64_t length, PreallocMode mode,
                        Error **errp)
 {
@@ -198,19 +210,30 @@ static bool set_length(BlockBackend *blk, int64_t length, PreallocMode mode,
     return blk_truncate(blk, length, false, mode, 0, errp);
 }
 
+/* The node, or a new file.  The caller owns a reference. */
+static BlockBackend *open_file(const Target *t, BlockBackend *node,
+                               const char *filename, json_t *options,
+                               Error **errp)
+{
+    if (node) {
+        blk_ref(node);
+        return node;
+    }
+    if (!bdrv_create_file(t->graph, filename, options, errp)) {
+        return NULL;
+    }
+    return blk_new_open(t->graph, filename, NULL, NULL,
+                        BDRV_O_RDWR | BDRV_O_RESIZE | BDRV_O_PROTOCOL, errp);
+}
+
 /* The data file as large as the disk, and what of it is wanted allocated. */
-static bool create_data_file(BlockGraph *graph, const Qcow2CreateOptions *o,
+static bool create_data_file(const Target *t, const Qcow2CreateOptions *o,
                              Error **errp)
 {
     g_autoptr(json_t) options = json_object();
-    BlockBackend *blk;
+    BlockBackend *blk = open_file(t, t->data_file, o->data_file, options, errp);
     bool ok;
 
-    if (!bdrv_create_file(graph, o->data_file, options, errp)) {
-        return false;
-    }
-    blk = blk_new_open(graph, o->data_file, NULL, NULL,
-                       BDRV_O_RDWR | BDRV_O_RESIZE | BDRV_O_PROTOCOL, errp);
     if (!blk) {
         return false;
     }
@@ -238,26 +261,20 @@ static bool fill_image(BlockBackend *blk, const Qcow2CreateOptions *o,
            flush(blk, errp);
 }
 
-static bool create_files(BlockGraph *graph, const char *filename,
-                         json_t *options, const Qcow2CreateOptions *o,
+static bool create_files(const Target *t, const Qcow2CreateOptions *o,
                          const Qcow2Layout *l, const uint8_t *header,
                          Error **errp)
 {
-    BlockBackend *blk;
+    /* What is left of the options is the protocol's. */
+    BlockBackend *blk = open_file(t, t->file, t->filename, t->options, errp);
     bool ok;
 
-    /* What is left is the protocol's. */
-    if (!bdrv_create_file(graph, filename, options, errp)) {
-        return false;
-    }
-    blk = blk_new_open(graph, filename, NULL, NULL,
-                       BDRV_O_RDWR | BDRV_O_RESIZE | BDRV_O_PROTOCOL, errp);
     if (!blk) {
         return false;
     }
     blk_set_allow_write_beyond_eof(blk, true);
     /* While the image is open, so that it cannot be its own data file. */
-    ok = (!o->data_file || create_data_file(graph, o, errp)) &&
+    ok = (!o->data_file || create_data_file(t, o, errp)) &&
          fill_image(blk, o, l, header, errp);
     blk_unref(blk);
     return ok;
@@ -283,14 +300,13 @@ static bool lay_out(const Qcow2CreateOptions *o, int64_t crypto_bytes,
     return true;
 }
 
-bool qcow2_create(BlockGraph *graph, const char *filename, json_t *options,
-                  Error **errp)
+static bool create(const Target *t, Error **errp)
 {
     Qcow2CreateOptions o;
     Qcow2Layout l;
     g_autofree uint8_t *header = NULL;
     int64_t crypto_bytes;
-    bool ok = qcow2_create_options_take(options, &o, errp) &&
+    bool ok = qcow2_create_options_take(t->options, &o, errp) &&
               qcow2_create_options_check(&o, errp) &&
               qcow2_create_crypto_check(&o, &crypto_bytes, errp) &&
               lay_out(&o, crypto_bytes, &l, errp);
@@ -298,8 +314,78 @@ bool qcow2_create(BlockGraph *graph, const char *filename, json_t *options,
     if (ok) {
         header = g_malloc(INT64_C(1) << o.cluster_bits);
         ok = build_header(&o, &l, crypto_bytes, header, errp) &&
-             create_files(graph, filename, options, &o, &l, header, errp);
+             create_files(t, &o, &l, header, errp);
     }
     qcow2_create_options_clear(&o);
+    return ok;
+}
+
+bool qcow2_create(BlockGraph *graph, const char *filename, json_t *options,
+                  Error **errp)
+{
+    Target t = { .graph = graph, .filename = filename, .options = options };
+
+    return create(&t, errp);
+}
+
+/* ---- blockdev-create ---- */
+
+const char *const qcow2_blockdev_create_keys[] = {
+    "driver", "!file", "!size", "data-file", "data-file-raw", "extended-l2",
+    "version", "backing-file", "backing-fmt", "encrypt", "cluster-size",
+    "preallocation", "lazy-refcounts", "refcount-bits", "compression-type", NULL
+};
+
+/* From QAPI's names to those of create. */
+static void rename_options(json_t *options)
+{
+    g_autoptr(json_t) encrypt = opt_take_object(options, "encrypt");
+    g_autoptr(json_t) version = opt_take_any(options, "version");
+    const char *key;
+    json_t *value;
+
+    options_underscore_keys(options);
+    json_object_foreach(encrypt, key, value) {
+        g_autofree char *name = g_strconcat("encrypt.", key, NULL);
+
+        json_object_set(options, name, value);
+    }
+    if (version) {
+        json_object_set(options, "compat", version);
+    }
+}
+
+/* The image is to be opened with the same data file, by its name. */
+static bool take_data_file(Target *t, Error **errp)
+{
+    if (!json_object_get(t->options, "data-file")) {
+        return true;
+    }
+    t->data_file = bdrv_create_take_node(t->graph, t->options, "data-file",
+                                         errp);
+    if (t->data_file) {
+        opt_set_str(t->options, "data_file",
+                    bdrv_get_filename(blk_bs(t->data_file)));
+    }
+    return t->data_file;
+}
+
+bool qcow2_blockdev_create(BlockGraph *graph, json_t *options, Error **errp)
+{
+    Target t = { .graph = graph, .options = options };
+    bool ok;
+
+    t.file = bdrv_create_take_node(graph, options, "file", errp);
+    ok = t.file && take_data_file(&t, errp);
+    if (ok) {
+        rename_options(options);
+        ok = create(&t, errp);
+    }
+    if (t.data_file) {
+        blk_unref(t.data_file);
+    }
+    if (t.file) {
+        blk_unref(t.file);
+    }
     return ok;
 }

@@ -626,6 +626,8 @@ BdrvMapResult qcow2_map_request(BlockDriverState *bs, BdrvTrackedRequest *req,
                                 BdrvMapping *mapping);
 bool qcow2_truncate(BlockDriverState *bs, int64_t offset, bool exact,
                     PreallocMode prealloc, int flags, Error **errp);
+extern const char *const qcow2_blockdev_create_keys[];
+bool qcow2_blockdev_create(BlockGraph *graph, json_t *options, Error **errp);
 bool qcow2_create(BlockGraph *graph, const char *filename, json_t *options,
                   Error **errp);
 json_t *qcow2_measure(json_t *options, BlockDriverState *in_bs, Error **errp);
