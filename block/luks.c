@@ -280,14 +280,14 @@ static bool check_crypto_options(const json_t *crypto, int64_t size,
 typedef struct LuksCreate {
     BlockBackend *blk;
     int64_t file_size;
+    PreallocMode prealloc;
 } LuksCreate;
 
 static bool create_init(void *opaque, size_t bytes, Error **errp)
 {
     LuksCreate *c = opaque;
 
-    return blk_truncate(c->blk, c->file_size, false, PREALLOC_MODE_OFF, 0,
-                        errp);
+    return blk_truncate(c->blk, c->file_size, false, c->prealloc, 0, errp);
 }
 
 static bool create_write(void *opaque, int64_t offset, const void *buf,
@@ -302,16 +302,14 @@ static bool create_write(void *opaque, int64_t offset, const void *buf,
     return ret >= 0;
 }
 
-static bool create_header(BlockBackend *blk, json_t *crypto,
-                          int64_t file_size, Error **errp)
+static bool create_header(LuksCreate *c, json_t *crypto, Error **errp)
 {
-    LuksCreate c = { .blk = blk, .file_size = file_size };
     QCryptoBlockIO io = {
-        .init = create_init, .write = create_write, .opaque = &c,
+        .init = create_init, .write = create_write, .opaque = c,
     };
     QCryptoBlock *b = qcrypto_block_create(QCRYPTO_BLOCK_FORMAT_LUKS, crypto,
                                            NULL, &io, 0, errp);
-    int ret = b ? blk_flush(blk) : 0;
+    int ret = b ? blk_flush(c->blk) : 0;
 
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Could not flush the new image");
@@ -324,23 +322,53 @@ static bool luks_create(BlockGraph *graph, const char *filename,
                         json_t *options, Error **errp)
 {
     g_autoptr(json_t) crypto = take_crypto_options(options);
-    int64_t size = 0, file_size = 0;
-    BlockBackend *blk;
+    LuksCreate c = { 0 };
+    int64_t size = 0;
     bool ok;
 
     /* All that can be wrong with options, before a file is touched. */
     if (!opt_take_offset(options, "size", &size, errp) ||
-        !check_crypto_options(crypto, size, &file_size, errp) ||
+        !check_crypto_options(crypto, size, &c.file_size, errp) ||
         !bdrv_create_file(graph, filename, options, errp)) {
         return false;
     }
-    blk = blk_new_open(graph, filename, NULL, NULL,
-                       BDRV_O_RDWR | BDRV_O_RESIZE | BDRV_O_PROTOCOL, errp);
-    if (!blk) {
+    c.blk = blk_new_open(graph, filename, NULL, NULL,
+                         BDRV_O_RDWR | BDRV_O_RESIZE | BDRV_O_PROTOCOL, errp);
+    if (!c.blk) {
         return false;
     }
-    ok = create_header(blk, crypto, file_size, errp);
-    blk_unref(blk);
+    ok = create_header(&c, crypto, errp);
+    blk_unref(c.blk);
+    return ok;
+}
+
+static const char *const luks_blockdev_create_keys[] = {
+    "driver", "!file", "!size", "preallocation", "cipher-alg", "cipher-mode",
+    "hash-alg", "iter-time", "ivgen-alg", "ivgen-hash-alg", "key-secret", NULL
+};
+
+static bool luks_blockdev_create(BlockGraph *graph, json_t *options,
+                                 Error **errp)
+{
+    g_autoptr(json_t) crypto = take_crypto_options(options);
+    LuksCreate c = { 0 };
+    int prealloc = PREALLOC_MODE_OFF;
+    int64_t size = 0;
+    bool ok;
+
+    if (!opt_take_offset(options, "size", &size, errp) ||
+        !opt_take_enum(options, "preallocation", PreallocMode_names, &prealloc,
+                       errp) ||
+        !check_crypto_options(crypto, size, &c.file_size, errp)) {
+        return false;
+    }
+    c.prealloc = prealloc;
+    c.blk = bdrv_create_take_node(graph, options, "file", errp);
+    if (!c.blk) {
+        return false;
+    }
+    ok = create_header(&c, crypto, errp);
+    blk_unref(c.blk);
     return ok;
 }
 
@@ -409,6 +437,8 @@ BlockDriver bdrv_luks = {
     .close = luks_close,
     .refresh_limits = luks_refresh_limits,
     .create = luks_create,
+    .blockdev_create = luks_blockdev_create,
+    .blockdev_create_keys = luks_blockdev_create_keys,
     .preadv = luks_preadv,
     .pwritev = luks_pwritev,
     .truncate = luks_truncate,
