@@ -28,6 +28,8 @@ bool daemon_add_object(const char *arg, Error **errp);
 IOThread *daemon_find_iothread(void *opaque, const char *id);
 /* Nothing uses them any more. */
 void daemon_free_iothreads(void);
+/* object-add: uses @props up. */
+bool daemon_object_add(json_t *props, Error **errp);
 
 /* ---- nodes.c: --blockdev and --x-drive ---- */
 
@@ -37,6 +39,9 @@ bool daemon_add_blockdev(Daemon *d, const char *arg, Error **errp);
  * in any syntax that a tool takes, and need not have a "driver".
  */
 bool daemon_add_drive(Daemon *d, const char *arg, Error **errp);
+/* blockdev-add (uses @opts up) and blockdev-del. */
+bool daemon_blockdev_add(Daemon *d, json_t *opts, Error **errp);
+bool daemon_blockdev_del(Daemon *d, const char *node_name, Error **errp);
 /* The latest first, since later nodes stand on earlier ones. */
 void daemon_free_nodes(Daemon *d);
 

@@ -2,7 +2,8 @@
 /*
  * --blockdev, and --x-drive for our launcher: the nodes of the graph.
  *
- * A node belongs to the command line: it stays until the daemon ends.
+ * A node belongs to the command line, or to the monitor: it stays until
+ * blockdev-del, or the end.
  */
 #include "qemu/osdep.h"
 #include "daemon.h"
@@ -76,14 +77,39 @@ static bool check_drivers(const json_t *opts, const char *path, Error **errp)
     return true;
 }
 
-bool daemon_add_blockdev(Daemon *d, const char *arg, Error **errp)
+bool daemon_blockdev_add(Daemon *d, json_t *opts, Error **errp)
 {
-    g_autoptr(json_t) opts = parse_node(arg, "driver", errp);
-
-    if (!opts || !check_drivers(opts, "", errp)) {
+    if (!check_drivers(opts, "", errp)) {
+        json_decref(opts);
         return false;
     }
-    return open_node(d, NULL, g_steal_pointer(&opts), errp);
+    return open_node(d, NULL, opts, errp);
+}
+
+bool daemon_add_blockdev(Daemon *d, const char *arg, Error **errp)
+{
+    json_t *opts = parse_node(arg, "driver", errp);
+
+    return opts && daemon_blockdev_add(d, opts, errp);
+}
+
+bool daemon_blockdev_del(Daemon *d, const char *node_name, Error **errp)
+{
+    BlockDriverState *bs = bdrv_find_node(d->graph, node_name);
+    guint i;
+
+    if (!bs) {
+        error_setg(errp, "Failed to find node with node-name='%s'", node_name);
+    } else if (!g_ptr_array_find(d->nodes, bs, &i)) {
+        error_setg(errp, "Node %s is not owned by the monitor", node_name);
+    } else if (bdrv_has_parents(bs)) {
+        error_setg(errp, "Block device %s is in use", node_name);
+    } else {
+        g_ptr_array_remove_index(d->nodes, i);
+        bdrv_unref(bs);
+        return true;
+    }
+    return false;
 }
 
 bool daemon_add_drive(Daemon *d, const char *arg, Error **errp)

@@ -152,6 +152,11 @@ static const ObjectType *const object_types[] = {
     NULL,
 };
 
+bool daemon_object_add(json_t *props, Error **errp)
+{
+    return user_creatable_add(object_types, props, errp);
+}
+
 bool daemon_add_object(const char *arg, Error **errp)
 {
     bool help;
