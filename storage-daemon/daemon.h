@@ -14,6 +14,8 @@ typedef struct Daemon {
     AioContext *ctx;             /* of the main thread */
     BlockGraph *graph;
     GPtrArray *nodes;            /* of BlockDriverState *, a reference each */
+    GPtrArray *chardevs;         /* of Chardev * */
+    bool background;             /* --daemonize */
     bool incoming;               /* nodes are opened inactive */
     BlockExportList *exports;
     bool stop;                   /* leave the main loop */
@@ -52,6 +54,23 @@ bool daemon_add_export(Daemon *d, const char *arg, Error **errp);
 json_t *daemon_counters(Daemon *d);
 /* Write the counters to the file that $THREADBLOCK_STATS names, if it does. */
 void daemon_write_counters(Daemon *d);
+
+/* ---- chardev.c: --chardev ---- */
+
+/*
+ * What a monitor talks through: a listening UNIX socket with one client at a
+ * time, a connected one, or stdin and stdout.
+ */
+typedef struct Chardev {
+    char *id;
+    int listen_fd;               /* -1: none */
+    char *path;                  /* of the socket, to be removed; or NULL */
+    int in, out;                 /* of the first client; -1: none yet */
+    bool used;                   /* by a monitor */
+} Chardev;
+
+bool daemon_add_chardev(Daemon *d, const char *arg, Error **errp);
+void daemon_free_chardevs(Daemon *d);
 
 /* ---- signals.c ---- */
 
