@@ -9,12 +9,15 @@
 #define STORAGE_DAEMON_H
 
 #include "block/export.h"
+#include "qmp.h"
 
 typedef struct Daemon {
     AioContext *ctx;             /* of the main thread */
     BlockGraph *graph;
     GPtrArray *nodes;            /* of BlockDriverState *, a reference each */
     GPtrArray *chardevs;         /* of Chardev * */
+    GPtrArray *monitors;         /* of Monitor * */
+    GPtrArray *jobs;             /* of Job *, in order */
     bool background;             /* --daemonize */
     bool incoming;               /* nodes are opened inactive */
     BlockExportList *exports;
@@ -55,7 +58,7 @@ json_t *daemon_counters(Daemon *d);
 /* Write the counters to the file that $THREADBLOCK_STATS names, if it does. */
 void daemon_write_counters(Daemon *d);
 
-/* ---- chardev.c: --chardev ---- */
+/* ---- chardev.c, monitor.c: --chardev and --monitor ---- */
 
 /*
  * What a monitor talks through: a listening UNIX socket with one client at a
@@ -71,6 +74,28 @@ typedef struct Chardev {
 
 bool daemon_add_chardev(Daemon *d, const char *arg, Error **errp);
 void daemon_free_chardevs(Daemon *d);
+bool daemon_add_monitor(Daemon *d, const char *arg, Error **errp);
+void daemon_free_monitors(Daemon *d);
+/* To every client that listens.  Uses @data up. */
+void daemon_event(Daemon *d, const char *name, json_t *data);
+
+/* ---- qmp-commands.c ---- */
+
+extern const QmpCommand daemon_qmp_commands[];
+
+/* ---- jobs.c ---- */
+
+/*
+ * Begin to create the image that @options describe (blockdev-create).  The job
+ * runs when the command has been answered, in the control thread, to its end;
+ * guests are served meanwhile, monitors are not.
+ */
+bool daemon_create_job(Daemon *d, const char *id, json_t *options,
+                       Error **errp);
+/* query-jobs */
+json_t *daemon_query_jobs(Daemon *d);
+bool daemon_dismiss_job(Daemon *d, const char *id, Error **errp);
+void daemon_free_jobs(Daemon *d);
 
 /* ---- signals.c ---- */
 

@@ -4,8 +4,8 @@
  *
  * Options take effect in the order in which they are given, so that each may
  * use what earlier ones made; the first that fails ends the program.  Then the
- * main thread waits for a signal.  It goes back in the opposite order: exports,
- * nodes, iothreads.
+ * main thread serves monitors and waits for a signal.  It goes back in the
+ * opposite order: exports, nodes, iothreads.
  */
 #include "qemu/osdep.h"
 #include <getopt.h>
@@ -62,6 +62,10 @@ QEMU_TRACE_HELP
 "             [,driver specific parameters...]\n"
 "                         open a block node\n"
 "\n"
+"  --chardev stdio,id=<id>\n"
+"  --chardev socket,id=<id>,path=<socket-path>[,server=on|off][,wait=on|off]\n"
+"                         a way to talk to a monitor\n"
+"\n"
 "  --daemonize            go into the background once startup is complete\n"
 "\n"
 "  --export [type=]vhost-user-blk,id=<id>,node-name=<node-name>,\n"
@@ -72,6 +76,9 @@ QEMU_TRACE_HELP
 "                         serve a node as a vhost-user-blk device on a\n"
 "                         UNIX domain socket (or addr.type=fd,addr.str=<fd>:\n"
 "                         one that listens already)\n"
+"\n"
+"  --monitor [chardev=]<id>[,mode=control][,pretty=on|off]\n"
+"                         serve the QMP monitor on a character device\n"
 "\n"
 "  --object help          list object types that can be added\n"
 "  --object <type>,help   list properties for the given object type\n"
@@ -134,9 +141,9 @@ static bool handle_option(Daemon *d, int c, const char *arg, Error **errp)
     case OPT_OBJECT:
         return daemon_add_object(arg, errp);
     case OPT_CHARDEV:
-        return refuse_option("Character devices", errp);
+        return daemon_add_chardev(d, arg, errp);
     case OPT_MONITOR:
-        return refuse_option("QMP monitors", errp);
+        return daemon_add_monitor(d, arg, errp);
     case OPT_NBD_SERVER:
         return refuse_option("NBD servers", errp);
     case 'T':
@@ -192,11 +199,18 @@ static void set_up(Daemon *d, const Settings *settings)
     daemon_set_up_signals(d, &error_fatal);
     d->graph = block_graph_new();
     d->nodes = g_ptr_array_new();
+    d->background = settings->daemonize;
+    d->chardevs = g_ptr_array_new();
+    d->monitors = g_ptr_array_new();
+    d->jobs = g_ptr_array_new();
     d->exports = block_export_list_new(d->graph, daemon_find_iothread, d);
 }
 
 static void tear_down(Daemon *d)
 {
+    daemon_free_jobs(d);
+    daemon_free_monitors(d);
+    daemon_free_chardevs(d);
     daemon_write_counters(d);
     block_export_list_free(d->exports);
     daemon_free_nodes(d);
