@@ -12,6 +12,7 @@
  */
 #include "qemu/osdep.h"
 #include "block/block-backend.h"
+#include "qcow2-bitmap.h"
 #include "qcow2-check.h"
 #include "qemu/bswap.h"
 #include "qemu/error.h"
@@ -239,9 +240,6 @@ int qcow2_check_count_snapshots(Qcow2Check *chk)
 
 #define BITMAP_ENTRY_SIZE 24
 #define BITMAP_TYPE_DIRTY 1
-#define BITMAP_MIN_GRANULARITY 9
-#define BITMAP_MAX_GRANULARITY 31
-#define BITMAP_OFFSET_MASK 0x00fffffffffffe00ULL
 #define BITMAP_READ_ENTRIES 8192
 
 static int broken_bitmaps(const char *what)
@@ -268,7 +266,8 @@ static int count_bitmap_table(Qcow2Check *chk, uint64_t offset, uint32_t n)
             return ret;
         }
         for (uint64_t i = 0; i < bytes / sizeof(uint64_t); i++) {
-            uint64_t data = GUINT64_FROM_BE(entries[i]) & BITMAP_OFFSET_MASK;
+            uint64_t data = GUINT64_FROM_BE(entries[i]) &
+                            QCOW2_BITMAP_OFFSET_MASK;
 
             if (data) {
                 qcow2_check_count(chk, data, chk->s->cluster_size);
@@ -279,18 +278,22 @@ static int count_bitmap_table(Qcow2Check *chk, uint64_t offset, uint32_t n)
     return 0;
 }
 
-/* Entries that a table for the whole disk has; 0: no such granularity. */
-static int64_t max_bitmap_table(const BDRVQcow2State *s, int granularity_bits)
+/*
+ * May the entry at @p be what it says?  The table need not fit the disk: one
+ * that was in use when the disk's length changed, and then came a crash, fits
+ * the length before.  Its clusters count all the same.
+ */
+static bool bitmap_is_valid(const BDRVQcow2State *s, const uint8_t *p)
 {
-    int64_t bits;
+    uint64_t offset = ldq_be_p(p);
 
-    if (granularity_bits < BITMAP_MIN_GRANULARITY ||
-        granularity_bits > BITMAP_MAX_GRANULARITY) {
-        return 0;
-    }
-    bits = DIV_ROUND_UP((uint64_t)s->disk_size,
-                        UINT64_C(1) << granularity_bits);
-    return DIV_ROUND_UP((uint64_t)bits, 8 * (uint64_t)s->cluster_size);
+    return offset && QEMU_IS_ALIGNED(offset, s->cluster_size) &&
+           offset <= INT64_MAX / 2 &&
+           ldl_be_p(p + 8) <= QCOW2_BITMAP_MAX_BYTES / s->cluster_size &&
+           !(ldl_be_p(p + 12) & ~(uint32_t)QCOW2_BITMAP_FLAGS) &&
+           p[16] == BITMAP_TYPE_DIRTY &&
+           p[17] >= QCOW2_BITMAP_MIN_GRANULARITY_BITS &&
+           p[17] <= QCOW2_BITMAP_MAX_GRANULARITY_BITS;
 }
 
 /* The entry of the directory at @pos of it. */
@@ -298,8 +301,7 @@ static int count_bitmap(Qcow2Check *chk, uint64_t *pos)
 {
     BDRVQcow2State *s = chk->s;
     uint8_t buf[BITMAP_ENTRY_SIZE];
-    uint64_t offset, length;
-    uint32_t n;
+    uint64_t length;
     int ret;
 
     if (s->bitmap_directory_size - *pos < sizeof(buf)) {
@@ -310,20 +312,16 @@ static int count_bitmap(Qcow2Check *chk, uint64_t *pos)
     if (ret < 0) {
         return ret;
     }
-    offset = ldq_be_p(buf);
-    n = ldl_be_p(buf + 8);
     length = ROUND_UP((uint64_t)BITMAP_ENTRY_SIZE + lduw_be_p(buf + 18) +
                       ldl_be_p(buf + 20), 8);
     if (length > s->bitmap_directory_size - *pos) {
         return broken_bitmaps("Broken bitmap directory");
     }
-    if ((offset & (s->cluster_size - 1)) || !offset || offset > INT64_MAX / 2 ||
-        n > max_bitmap_table(s, buf[17]) || (ldl_be_p(buf + 12) & ~3u) ||
-        buf[16] != BITMAP_TYPE_DIRTY) {
+    if (!bitmap_is_valid(s, buf)) {
         return broken_bitmaps("Bitmap doesn't satisfy the constraints");
     }
     *pos += length;
-    return count_bitmap_table(chk, offset, n);
+    return count_bitmap_table(chk, ldq_be_p(buf), ldl_be_p(buf + 8));
 }
 
 int qcow2_check_count_bitmaps(Qcow2Check *chk)

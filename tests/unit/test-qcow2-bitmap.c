@@ -270,6 +270,35 @@ static void test_crash(void)
     g_assert_cmpint(qcow2_image_check(img), <=, 3);
 }
 
+/* A table in use that is too long for the disk now: the image can be checked,
+ * and repaired when it is opened. */
+static void test_crash_after_shrinking(void)
+{
+    g_autoptr(Qcow2Image) img = NULL;
+
+    if (!qcow2_image_can_run()) {
+        return;
+    }
+    img = qcow2_image_new("cluster_size=512,lazy_refcounts=on", 64 * MiB,
+                          false);
+    qcow2_image_open(img, NULL);
+    add(img, "b", 512);
+    dirty_randomly(find(img, "b"), 1);
+    qcow2_image_close(img);
+    qcow2_image_open(img, NULL);
+    g_assert_true(blk_truncate(img->blk, 1 * MiB, true, PREALLOC_MODE_OFF, 0,
+                               &error_abort));
+    img->size = 1 * MiB;
+    qcow2_image_write(img, 64 * KiB, 4096, 1, 0);
+    g_assert_cmpint(blk_flush(img->blk), ==, 0);
+    crash(img);
+    qcow2_image_open(img, NULL);
+    qcow2_image_verify(img, 0, img->size);
+    g_assert_true(bdrv_dirty_bitmap_inconsistent(find(img, "b")));
+    qcow2_image_close(img);
+    qcow2_image_assert_good(img);
+}
+
 static void reopen(Qcow2Image *img, bool read_only)
 {
     bdrv_reopen(qcow2_image_bs(img),
@@ -649,6 +678,7 @@ int main(int argc, char **argv)
     T("records-writes", test_records);
     T("resize", test_resize);
     T("crash/is-inconsistent", test_crash);
+    T("crash/after-shrinking", test_crash_after_shrinking);
     T("reopen", test_reopen);
     T("limits", test_limits);
     for (size_t i = 0; i < ARRAY_SIZE(lies); i++) {
