@@ -15,8 +15,10 @@
  * that says it is valid: so that write cannot be torn.  (Flags alone change in
  * place: each of them means something for itself.)
  *
- * If the switch fails nobody knows which header the disk has.  Then both
- * directories stay as they are: clusters leak, but nothing is lost.
+ * If the switch fails the old header is put back.  Should that fail, too, the
+ * disk may have the new one, with bitmaps that are said to be valid: nothing is
+ * written any more, or they would miss it.  Either way both directories stay as
+ * they are: clusters leak, but nothing is lost.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
@@ -406,12 +408,7 @@ switch_header(BlockDriverState *bs, Directory new, Directory *old)
     int ret;
 
     *old = set_directory(s, new);
-    ret = qcow2_update_header(bs);
-    if (ret == 0) {
-        driver_unlock(&s->lock);
-        ret = bdrv_flush(bs->file->bs);
-        driver_lock(&s->lock);
-    }
+    ret = qcow2_update_header_sync(bs);
     if (ret < 0) {
         set_directory(s, *old);
     }

@@ -20,6 +20,7 @@
 #include "qcow2-header.h"
 #include "qemu/atomic.h"
 #include "qemu/bswap.h"
+#include "qemu/error.h"
 
 #define INCOMPATIBLE_FEATURES_OFFSET 72
 /* Smaller clusters have no room for the names of features. */
@@ -244,29 +245,60 @@ static void header_end(BDRVQcow2State *s) REQUIRES(driver_class)
     qemu_cond_broadcast(&s->cond);
 }
 
+/* What became of a header that was to be replaced, if that failed. */
+typedef enum Undo {
+    UNDO_DONE,
+    UNDO_NOT_SYNCED,            /* it is back, but a power cut may undo that */
+    UNDO_FAILED,
+} Undo;
+
 /*
- * @buf instead of @old.  If that fails, half of it may be there, and it may
- * point at tables that the caller will now free: so @old is put back.  *undo:
- * whether that went well.
+ * @buf instead of @old, durably if @sync.  If that fails, half of it may be
+ * there, and it may point at tables that the caller will now free: so @old is
+ * put back.
  */
 static int write_header(BlockDriverState *bs, const uint8_t *buf,
-                        const uint8_t *old, int *undo)
+                        const uint8_t *old, bool sync, Undo *undo)
 {
     BDRVQcow2State *s = bs->opaque;
     int ret = bdrv_pwrite(bs->file, 0, s->cluster_size, buf, 0);
 
-    *undo = ret < 0 ? bdrv_pwrite_sync(bs->file, 0, s->cluster_size, old, 0)
-                    : 0;
+    if (ret == 0 && sync) {
+        ret = bdrv_flush(bs->file->bs);
+    }
+    *undo = UNDO_DONE;
+    if (ret < 0) {
+        *undo = bdrv_pwrite(bs->file, 0, s->cluster_size, old, 0) < 0 ?
+                UNDO_FAILED :
+                bdrv_flush(bs->file->bs) < 0 ? UNDO_NOT_SYNCED : UNDO_DONE;
+    }
     return ret;
 }
 
-int qcow2_update_header(BlockDriverState *bs)
+/* Whatever is written from now on, one of the headers would be wrong about it.
+ * A file that only cannot be synced does not make its image corrupt. */
+static void give_up(BlockDriverState *bs, Undo undo) REQUIRES(driver_class)
+{
+    BDRVQcow2State *s = bs->opaque;
+
+    if (undo == UNDO_FAILED) {
+        qcow2_signal_corruption_locked(bs, true, -1, -1,
+            "It is not known which header is in force");
+    } else if (undo == UNDO_NOT_SYNCED) {
+        error_report("qcow2: '%s' cannot be written any more: its header could "
+                     "not be synced", bdrv_get_filename(bs));
+        qatomic_set(&s->corrupt, true);
+    }
+}
+
+static int update_header(BlockDriverState *bs, bool sync) REQUIRES(driver_class)
 {
     BDRVQcow2State *s = bs->opaque;
     g_autofree uint8_t *buf = g_try_malloc(s->cluster_size);
     g_autofree uint8_t *old = g_try_malloc(s->cluster_size);
+    Undo undo = UNDO_DONE;
     Qcow2Header h;
-    int ret, undo = 0;
+    int ret;
 
     if (!buf || !old) {
         return -ENOMEM;
@@ -278,16 +310,23 @@ int qcow2_update_header(BlockDriverState *bs)
         driver_unlock(&s->lock);
         ret = bdrv_pread(bs->file, 0, s->cluster_size, old, 0);
         if (ret == 0) {
-            ret = write_header(bs, buf, old, &undo);
+            ret = write_header(bs, buf, old, sync, &undo);
         }
         driver_lock(&s->lock);
     }
     header_end(s);
-    if (undo < 0) {
-        qcow2_signal_corruption_locked(bs, true, -1, -1,
-            "It is not known which header is in force");
-    }
+    give_up(bs, undo);
     return ret;
+}
+
+int qcow2_update_header(BlockDriverState *bs)
+{
+    return update_header(bs, false);
+}
+
+int qcow2_update_header_sync(BlockDriverState *bs)
+{
+    return update_header(bs, true);
 }
 
 /* Set and clear bits, durably.  After a failure it is not known which of them

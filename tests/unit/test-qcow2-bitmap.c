@@ -339,6 +339,69 @@ static void test_reopen(void)
     g_assert_cmpint(qcow2_image_check(img), ==, 0);
 }
 
+/*
+ * Whether the image, as a crash now would leave it, says the truth about the
+ * cluster at @offset, which was written: a bitmap that is not in use has it.
+ */
+static void assert_not_forgotten(Qcow2Image *img, int64_t offset)
+{
+    BdrvDirtyBitmap *b;
+
+    crash(img);
+    qcow2_image_open(img, NULL);
+    b = find(img, "b");
+    g_assert_true(bdrv_dirty_bitmap_inconsistent(b) ||
+                  bdrv_dirty_bitmap_get(b, offset));
+    qcow2_image_close(img);
+}
+
+static Qcow2Image *image_with_bitmap(void)
+{
+    Qcow2Image *img = qcow2_image_new("cluster_size=4096", 1 * MiB, false);
+
+    g_free(output_of(QEMU_IMG " bitmap --add -g 4096 %s b", img->path));
+    qcow2_image_open(img, NULL);
+    qcow2_image_write(img, 0, 4096, 1, 0);
+    return img;
+}
+
+/* It is written on after an attempt to make it read-only, which failed after
+ * the bitmap had been stored, or may have been.  False: nothing failed. */
+static bool reopen_with_failure(int n)
+{
+    g_autoptr(Qcow2Image) img = image_with_bitmap();
+    g_autofree char *buf = g_malloc0(4096);
+    BlockDriverState *bs = qcow2_image_bs(img);
+    Error *err = NULL;
+    bool ok, fired;
+
+    blk_set_perm(img->blk, BLK_PERM_CONSISTENT_READ, BLK_PERM_ALL,
+                 &error_abort);
+    g_assert_cmpint(blkdebug_arm(bs, n, EIO), ==, 0);
+    ok = bdrv_reopen(bs, json_pack("{s:b}", "read-only", true), &err);
+    fired = blkdebug_fired(bs);
+    blkdebug_arm(bs, 0, 0);
+    error_free(err);
+    if (!ok) {
+        blk_set_perm(img->blk, BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE,
+                     BLK_PERM_ALL, &error_abort);
+        if (blk_pwrite(img->blk, 512 * KiB, 4096, buf, 0) == 0) {
+            assert_not_forgotten(img, 512 * KiB);
+        }
+    }
+    return fired;
+}
+
+static void test_reopen_fails(void)
+{
+    int n = 1;
+
+    while (qcow2_image_can_run() && reopen_with_failure(n)) {
+        n++;
+    }
+    g_assert_cmpint(n, >, 5);
+}
+
 /* ---- What cannot be stored ---- */
 
 static void cannot_store(Qcow2Image *img, const char *name, uint64_t g,
@@ -680,6 +743,7 @@ int main(int argc, char **argv)
     T("crash/is-inconsistent", test_crash);
     T("crash/after-shrinking", test_crash_after_shrinking);
     T("reopen", test_reopen);
+    T("fail-nth/reopen", test_reopen_fails);
     T("limits", test_limits);
     for (size_t i = 0; i < ARRAY_SIZE(lies); i++) {
         g_autofree char *path = g_strdup_printf("/qcow2-bitmap/lie/%s",
