@@ -235,19 +235,6 @@ static Force REQUIRES(driver_class) put_in_force(BDRVQcow2State *s, Force new)
     return old;
 }
 
-static int REQUIRES(driver_class) write_header(BlockDriverState *bs)
-{
-    BDRVQcow2State *s = bs->opaque;
-    int ret = qcow2_update_header(bs);
-
-    if (ret == 0) {
-        driver_unlock(&s->lock);
-        ret = bdrv_flush(bs->file->bs);
-        driver_lock(&s->lock);
-    }
-    return ret;
-}
-
 static void REQUIRES(driver_class)
 free_old(BlockDriverState *bs, const Force *old)
 {
@@ -281,14 +268,9 @@ switch_over(BlockDriverState *bs, NewRefcounts *r)
     int ret;
 
     old = put_in_force(s, new);
-    ret = write_header(bs);
+    ret = qcow2_update_header_sync(bs);
     if (ret < 0) {
-        /* Which one the disk has now must be the old one. */
         put_in_force(s, old);
-        if (write_header(bs) < 0) {
-            qcow2_signal_corruption_locked(bs, true, -1, -1,
-                "It is not known which refcount table is in force");
-        }
         g_free(new.dirty);
         return ret;
     }

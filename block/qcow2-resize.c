@@ -264,18 +264,9 @@ static bool grow_data_file(BlockDriverState *bs, int64_t new,
 /* All that changes, then the header, durably. */
 static int REQUIRES(driver_class) write_size(BlockDriverState *bs)
 {
-    BDRVQcow2State *s = bs->opaque;
     int ret = qcow2_flush_metadata(bs);
 
-    if (ret == 0) {
-        ret = qcow2_update_header(bs);
-    }
-    if (ret == 0) {
-        driver_unlock(&s->lock);
-        ret = bdrv_flush(bs->file->bs);
-        driver_lock(&s->lock);
-    }
-    return ret;
+    return ret < 0 ? ret : qcow2_update_header_sync(bs);
 }
 
 static bool grow(BlockDriverState *bs, int64_t new, PreallocMode mode,

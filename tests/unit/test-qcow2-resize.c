@@ -6,6 +6,7 @@
 #include "qemu/osdep.h"
 #include <glib/gstdio.h>
 #include <sys/stat.h>
+#include "block/blkdebug.h"
 #include "block/block-backend.h"
 #include "block/block-driver.h"
 
@@ -309,6 +310,61 @@ static void test_refused(void)
     blk_unref(blk);
 }
 
+/* ---- Files that fail ---- */
+
+/*
+ * What a resize that failed says the length is, it is: what is written at the
+ * end then, and flushed, is there afterwards.  False: nothing failed.
+ */
+static bool resize_with_failure(int64_t from, int64_t to, int n)
+{
+    g_autofree char *path = path_of("fails");
+    BlockBackend *blk = create("fails", from == MiB ?
+                               "size=1M,cluster_size=4096" :
+                               "size=8M,cluster_size=4096");
+    bool fired, kept;
+    int64_t length;
+
+    write_pattern(blk, 0, from, 1);
+    blk_unref(blk);
+    blk = blk_new_open(graph, NULL, NULL,
+                       json_pack("{s:s, s:{s:s, s:{s:s, s:s}}}",
+                                 "driver", "qcow2", "file",
+                                 "driver", "blkdebug", "image",
+                                 "driver", "file", "filename", path),
+                       BDRV_O_RDWR | BDRV_O_RESIZE, &error_abort);
+    g_assert_cmpint(blkdebug_arm(blk_bs(blk), n, EIO), ==, 0);
+    blk_truncate(blk, to, true, PREALLOC_MODE_OFF, 0, NULL);
+    fired = blkdebug_fired(blk_bs(blk));
+    blkdebug_arm(blk_bs(blk), 0, 0);
+    length = blk_getlength(blk);
+    kept = blk_pwrite_zeroes(blk, length - 512, 512, 0) == 0 &&
+           blk_flush(blk) == 0;
+    blk_unref(blk);
+    blk = open_image("fails");
+    if (kept) {
+        g_assert_cmpint(blk_getlength(blk), ==, length);
+        check_pattern(blk, length - 512, length, 0);
+    }
+    check_pattern(blk, 0, MIN(from, to) - 512, 1);
+    blk_unref(blk);
+    return fired;
+}
+
+static void test_fails(void)
+{
+    int64_t sizes[][2] = { { 1 * MiB, 8 * MiB }, { 8 * MiB, 1 * MiB } };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(sizes); i++) {
+        int n = 1;
+
+        while (resize_with_failure(sizes[i][0], sizes[i][1], n)) {
+            n++;
+        }
+        g_assert_cmpint(n, >, 5);
+    }
+}
+
 static void remove_dir(void)
 {
     GDir *d = g_dir_open(dir, 0, NULL);
@@ -345,6 +401,7 @@ int main(int argc, char **argv)
                     test_data_file_end);
     g_test_add_func("/qcow2/resize/data-file-does-not-grow",
                     test_data_file_stays);
+    g_test_add_func("/qcow2/resize/fails", test_fails);
     g_test_add_func("/qcow2/resize/refused", test_refused);
     ret = g_test_run();
     block_graph_free(graph);
