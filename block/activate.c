@@ -155,22 +155,26 @@ static bool is_in_use(const BlockDriverState *bs)
     return false;
 }
 
+/*
+ * False: the node goes on as it was; or it is inactive, but not all that was
+ * written is known to be durable.  Bitmaps stay until it cannot go on.
+ */
 static bool write_all(BlockDriverState *bs, Error **errp)
 {
     int ret;
 
-    if (!bdrv_store_dirty_bitmaps(bs, true, errp) ||
+    if (!bdrv_store_dirty_bitmaps(bs, false, errp) ||
         (bs->drv->inactivate && !bs->drv->inactivate(bs, errp))) {
         return false;
     }
     ret = bs->read_only ? 0 : bdrv_flush(bs);
+    bs->open_flags |= BDRV_O_INACTIVE;
+    forget_persistent_bitmaps(bs);
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Could not flush node '%s'",
                          bs->node_name);
-        return false;
     }
-    forget_persistent_bitmaps(bs);
-    return true;
+    return ret == 0;
 }
 
 /* Parents first: what they write goes through their children. */
@@ -181,11 +185,7 @@ static bool inactivate_below(BlockDriverState *bs, Error **errp)
     if (is_inactive(bs) || is_in_use(bs)) {
         return true;
     }
-    if (!write_all(bs, errp)) {
-        return false;
-    }
-    bs->open_flags |= BDRV_O_INACTIVE;
-    if (!bdrv_refresh_perms(bs, errp)) {
+    if (!write_all(bs, errp) || !bdrv_refresh_perms(bs, errp)) {
         return false;
     }
     list_for_each(c, &bs->children, child_node) {

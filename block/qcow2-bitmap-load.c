@@ -16,6 +16,8 @@
  */
 #include "qemu/osdep.h"
 #include "qcow2-bitmap.h"
+#include "qemu/atomic.h"
+#include "qemu/error.h"
 
 int qcow2_bitmap_check_entry(const BDRVQcow2State *s, uint64_t entry)
 {
@@ -188,11 +190,17 @@ static bool mark_in_use(BlockDriverState *bs, GPtrArray *bitmaps, Error **errp)
     return ret == 0;
 }
 
-bool qcow2_use_bitmaps(BlockDriverState *bs, Error **errp)
+void qcow2_use_bitmaps(BlockDriverState *bs)
 {
-    g_autoptr(GPtrArray) bitmaps = qcow2_bitmaps_read(bs, errp);
+    BDRVQcow2State *s = bs->opaque;
+    Error *err = NULL;
+    g_autoptr(GPtrArray) bitmaps = qcow2_bitmaps_read(bs, &err);
 
-    return bitmaps && mark_in_use(bs, bitmaps, errp);
+    if (!bitmaps || !mark_in_use(bs, bitmaps, &err)) {
+        error_reportf_err(err, "qcow2: '%s' cannot be written: ",
+                          bdrv_get_filename(bs));
+        qatomic_set(&s->corrupt, true);
+    }
 }
 
 void qcow2_set_bitmaps_readonly(BlockDriverState *bs, bool readonly)

@@ -93,9 +93,9 @@ int qcow2_bitmap_check_entry(const BDRVQcow2State *s, uint64_t entry);
 /* At open, when the rest is done: a BdrvDirtyBitmap for each; if the image is
  * writable they are marked as in use.  False with @errp. */
 bool qcow2_load_bitmaps(BlockDriverState *bs, Error **errp);
-/* Every bitmap that is loaded, and consistent, is in use from now on, durably.
- * False with @errp. */
-bool qcow2_use_bitmaps(BlockDriverState *bs, Error **errp);
+/* The image is written from now on, or after all: its bitmaps are in use,
+ * durably.  If that cannot be said, it is not written to any more. */
+void qcow2_use_bitmaps(BlockDriverState *bs);
 void qcow2_set_bitmaps_readonly(BlockDriverState *bs, bool readonly);
 
 /* ---- qcow2-bitmap-store.c ---- */

@@ -63,20 +63,6 @@ static bool prepare_writable(BlockDriverState *bs, Error **errp)
            qcow2_list_snapshot_metadata(bs, errp);
 }
 
-/* The image can be written on after all: bitmaps are in use again.  If that
- * cannot be said, it must not be written. */
-static void use_bitmaps(BlockDriverState *bs)
-{
-    BDRVQcow2State *s = bs->opaque;
-    Error *err = NULL;
-
-    if (!qcow2_use_bitmaps(bs, &err)) {
-        error_reportf_err(err, "qcow2: '%s' cannot be written: ",
-                          bdrv_get_filename(bs));
-        qatomic_set(&s->corrupt, true);
-    }
-}
-
 static bool prepare_read_only(BlockDriverState *bs, Reopen *r, Error **errp)
 {
     BDRVQcow2State *s = bs->opaque;
@@ -116,7 +102,7 @@ bool qcow2_reopen_prepare(BlockDriverState *bs, json_t *options, int flags,
     }
     if (!ok) {
         if (r->stored) {
-            use_bitmaps(bs);
+            qcow2_use_bitmaps(bs);
         }
         qcow2_options_clear(&r->options);
         return false;
@@ -142,7 +128,7 @@ static void begin_writing(BlockDriverState *bs)
                      bdrv_get_filename(bs), g_strerror(-ret));
         qatomic_set(&s->corrupt, true);
     }
-    use_bitmaps(bs);
+    qcow2_use_bitmaps(bs);
 }
 
 void qcow2_reopen_commit(BlockDriverState *bs, void *state)
@@ -168,7 +154,7 @@ void qcow2_reopen_abort(BlockDriverState *bs, void *state)
 
     if (r) {
         if (r->stored) {
-            use_bitmaps(bs);
+            qcow2_use_bitmaps(bs);
         }
         qcow2_options_clear(&r->options);
     }

@@ -474,6 +474,8 @@ static bool qcow2_inactivate(BlockDriverState *bs, Error **errp)
     driver_unlock(&s->lock);
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Failed to write the image's metadata");
+        /* They have been stored, and we go on. */
+        qcow2_use_bitmaps(bs);
         return false;
     }
     s->writable = false;

@@ -181,7 +181,9 @@ struct BlockDriver {
      * stays inactive.  Drained, children first. */
     bool (*activate)(BlockDriverState *bs, Error **errp);
     /* The node becomes inactive: write what is only in memory, and from now on
-     * nothing.  Drained, parents first; then permissions are given up. */
+     * nothing.  On failure it stays active, and the bitmaps that were stored
+     * before are in use again.  Drained, parents first; then permissions are
+     * given up. */
     bool (*inactivate)(BlockDriverState *bs, Error **errp);
 
     /* Create an image: @filename for protocols, formats create their file by

@@ -357,7 +357,8 @@ static void assert_not_forgotten(Qcow2Image *img, int64_t offset)
 
 static Qcow2Image *image_with_bitmap(void)
 {
-    Qcow2Image *img = qcow2_image_new("cluster_size=4096", 1 * MiB, false);
+    Qcow2Image *img = qcow2_image_new("cluster_size=4096,lazy_refcounts=on",
+                                      1 * MiB, false);
 
     g_free(output_of(QEMU_IMG " bitmap --add -g 4096 %s b", img->path));
     qcow2_image_open(img, NULL);
@@ -365,41 +366,76 @@ static Qcow2Image *image_with_bitmap(void)
     return img;
 }
 
-/* It is written on after an attempt to make it read-only, which failed after
- * the bitmap had been stored, or may have been.  False: nothing failed. */
-static bool reopen_with_failure(int n)
+static bool make_read_only(BlockDriverState *bs)
+{
+    return bdrv_reopen(bs, json_pack("{s:b}", "read-only", true), NULL);
+}
+
+static bool hand_over(BlockDriverState *bs)
+{
+    return bdrv_inactivate(bs, NULL);
+}
+
+/* No dirty bit; clusters may leak, where a table could not be read. */
+static void assert_closed_well(Qcow2Image *img)
+{
+    g_autofree char *data = NULL;
+    gsize length;
+
+    qcow2_image_close(img);
+    data = slurp(img, &length);
+    g_assert_cmphex(ldq_be_p(data + 72), ==, 0);
+    g_assert_cmpint(qcow2_image_check(img), !=, 2);
+}
+
+/* It is written on after an attempt to give it up, which failed when the bitmap
+ * was stored, perhaps.  False: nothing failed. */
+static bool give_up_with_failure(bool (*give_up)(BlockDriverState *), int n)
 {
     g_autoptr(Qcow2Image) img = image_with_bitmap();
-    g_autofree char *buf = g_malloc0(4096);
     BlockDriverState *bs = qcow2_image_bs(img);
-    Error *err = NULL;
-    bool ok, fired;
+    bool ok, fired, writes;
 
-    blk_set_perm(img->blk, BLK_PERM_CONSISTENT_READ, BLK_PERM_ALL,
-                 &error_abort);
+    blk_set_perm(img->blk, 0, BLK_PERM_ALL, &error_abort);
     g_assert_cmpint(blkdebug_arm(bs, n, EIO), ==, 0);
-    ok = bdrv_reopen(bs, json_pack("{s:b}", "read-only", true), &err);
+    ok = give_up(bs);
     fired = blkdebug_fired(bs);
     blkdebug_arm(bs, 0, 0);
-    error_free(err);
-    if (!ok) {
-        blk_set_perm(img->blk, BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE,
-                     BLK_PERM_ALL, &error_abort);
-        if (blk_pwrite(img->blk, 512 * KiB, 4096, buf, 0) == 0) {
+    if (ok) {
+        return fired;
+    }
+    writes = blk_set_perm(img->blk, BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE,
+                          BLK_PERM_ALL, NULL) && bdrv_activate(bs, NULL);
+    img->has_errors = true;
+    if (writes && qcow2_image_write(img, 512 * KiB, 4096, 2, 0) == 0) {
+        qcow2_image_discard(img, 0, 4096);
+        if (n % 2) {
             assert_not_forgotten(img, 512 * KiB);
+        } else {
+            assert_closed_well(img);
         }
     }
     return fired;
 }
 
-static void test_reopen_fails(void)
+static void give_up_failing(bool (*give_up)(BlockDriverState *))
 {
     int n = 1;
 
-    while (qcow2_image_can_run() && reopen_with_failure(n)) {
+    while (qcow2_image_can_run() && give_up_with_failure(give_up, n)) {
         n++;
     }
     g_assert_cmpint(n, >, 5);
+}
+
+static void test_reopen_fails(void)
+{
+    give_up_failing(make_read_only);
+}
+
+static void test_handover_fails(void)
+{
+    give_up_failing(hand_over);
 }
 
 /* ---- What cannot be stored ---- */
@@ -744,6 +780,7 @@ int main(int argc, char **argv)
     T("crash/after-shrinking", test_crash_after_shrinking);
     T("reopen", test_reopen);
     T("fail-nth/reopen", test_reopen_fails);
+    T("fail-nth/hand-over", test_handover_fails);
     T("limits", test_limits);
     for (size_t i = 0; i < ARRAY_SIZE(lies); i++) {
         g_autofree char *path = g_strdup_printf("/qcow2-bitmap/lie/%s",
