@@ -246,8 +246,10 @@ static bool select_slots(const LUKSHeader *h, const Amend *a,
     return false;
 }
 
+/* *half_done: some may have been erased, whether it fails or not. */
 static bool erase_slots(LUKSHeader *h, const Amend *a,
-                        const QCryptoBlockIO *io, bool force, Error **errp)
+                        const QCryptoBlockIO *io, bool force, bool *half_done,
+                        Error **errp)
 {
     bool erase[LUKS_SLOTS] = { false };
 
@@ -264,6 +266,7 @@ static bool erase_slots(LUKSHeader *h, const Amend *a,
     if (!select_slots(h, a, io, force, erase, errp)) {
         return false;
     }
+    *half_done = true;
     for (int i = 0; i < LUKS_SLOTS; i++) {
         if (erase[i] && !luks_slot_erase(h, i, io, errp)) {
             return false;
@@ -272,18 +275,43 @@ static bool erase_slots(LUKSHeader *h, const Amend *a,
     return true;
 }
 
+/*
+ * Slots that were erased, and one that was half erased, are none, also if the
+ * rest failed: or they would be counted as active ones, and the last one that
+ * does open would not be known to be the last.
+ */
+static void keep_erased(QCryptoBlock *b, const LUKSHeader *h,
+                        const QCryptoBlockIO *io, Error **errp)
+{
+    if (luks_header_write(h, io, NULL)) {
+        *b->luks = *h;
+    } else {
+        error_append_hint(errp, "Key slots that do not open any more may be "
+                          "shown as active\n");
+    }
+}
+
 bool luks_amend(QCryptoBlock *b, json_t *options, const QCryptoBlockIO *io,
                 bool force, Error **errp)
 {
+    ERRP_GUARD();
     g_auto(Amend) a = { 0 };
     LUKSHeader h = *b->luks;
+    bool half_done = false;
 
     if (!take_options(&a, options, errp)) {
         return false;
     }
-    if (!(a.activate ? add_slot(b, &h, &a, io, force, errp)
-                     : erase_slots(&h, &a, io, force, errp)) ||
-        !luks_header_write(&h, io, errp)) {
+    if (a.activate) {
+        if (!add_slot(b, &h, &a, io, force, errp) ||
+            !luks_header_write(&h, io, errp)) {
+            return false;
+        }
+    } else if (!erase_slots(&h, &a, io, force, &half_done, errp) ||
+               !luks_header_write(&h, io, errp)) {
+        if (half_done) {
+            keep_erased(b, &h, io, errp);
+        }
         return false;
     }
     *b->luks = h;

@@ -731,6 +731,17 @@ static void test_create_fails(void)
     g_assert_cmpint(n, ==, 4);
 }
 
+/* Whatever else there was: the last password that opens is not erased. */
+static void check_last_is_kept(Mem *m)
+{
+    g_autoptr(QCryptoBlock) b = open_with(m, "s", 0, &error_abort);
+    g_autoptr(QCryptoBlock) other = open_with(m, "other", 0, NULL);
+
+    g_assert_true(other ||
+                  !amend(b, m, "{'state': 'inactive', 'old-secret': 's'}",
+                         false, NULL));
+}
+
 static void check_amend_fails(const char *options, int accesses)
 {
     g_auto(Mem) m = { 0 };
@@ -760,6 +771,7 @@ static void check_amend_fails(const char *options, int accesses)
         g_assert_nonnull(strstr(error_get_pretty(err), "made to fail"));
         error_free(err);
         m.fail_at = 0;
+        check_last_is_kept(&m);
         expect_open(&m, "s", NULL);
     }
     g_assert_cmpint(n, ==, accesses + 1);
