@@ -232,8 +232,17 @@ static bool luks_amend(BlockDriverState *bs, json_t *options, bool force,
 {
     LuksState *s = bs->opaque;
     QCryptoBlockIO io = child_io(bs);
+    int ret;
 
-    return qcrypto_block_amend(s->block, options, &io, force, errp);
+    if (!qcrypto_block_amend(s->block, options, &io, force, errp)) {
+        return false;
+    }
+    /* A password that was withdrawn must not come back. */
+    ret = bdrv_flush(((BdrvChild *)io.opaque)->bs);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Could not flush the encryption header");
+    }
+    return ret >= 0;
 }
 
 /* ---- Create and measure ---- */
