@@ -3,13 +3,13 @@
  *
  * Drained, in four steps, of which any but the last can be undone:
  *
- *   prepare   the node and the chain of "file" children below it, bottom up:
- *             what is to change, and the drivers' consent
+ *   prepare   the node and the files below it (not its backing file), bottom
+ *             up: what is to change, and the drivers' consent
  *   flags     of all of them, as they will be
  *   perms     recomputed with those flags, down to the locks on the host
  *   commit    drivers and limits, bottom up
  *
- * The file of a node follows in what changes; what its own options say wins.
+ * The files of a node follow in what changes; what their own options say wins.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
@@ -93,12 +93,13 @@ static bool prepare_node(ReopenNode *node, json_t *options, Error **errp)
 static bool prepare(GArray *nodes, BlockDriverState *bs, json_t *options,
                     int flags, Error **errp);
 
-static bool prepare_file(GArray *nodes, BlockDriverState *parent,
-                         int parent_flags, json_t *options, Error **errp)
+static bool prepare_child(GArray *nodes, BdrvChild *c, int parent_flags,
+                          json_t *options, Error **errp)
 {
-    BlockDriverState *bs = parent->file->bs;
+    BlockDriverState *bs = c->bs, *parent = c->parent_bs;
     int changed = (parent_flags ^ parent->open_flags) & INHERITED_FLAGS;
-    json_t *own = opt_take_object(options, "file");
+    json_t *own = opt_take_object(options, c == parent->file ? "file" :
+                                  c->name);
     bool ok;
 
     own = own ? own : json_object();
@@ -106,6 +107,21 @@ static bool prepare_file(GArray *nodes, BlockDriverState *parent,
                  (parent_flags & changed), errp);
     json_decref(own);
     return ok;
+}
+
+/* All that an image consists of; what it is on top of stays as it is. */
+static bool prepare_children(GArray *nodes, BlockDriverState *bs, int flags,
+                             json_t *options, Error **errp)
+{
+    BdrvChild *c;
+
+    list_for_each(c, &bs->children, child_node) {
+        if (!(c->role & BDRV_CHILD_COW) &&
+            !prepare_child(nodes, c, flags, options, errp)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 static bool prepare(GArray *nodes, BlockDriverState *bs, json_t *options,
@@ -126,8 +142,7 @@ static bool prepare(GArray *nodes, BlockDriverState *bs, json_t *options,
         error_setg(errp, "Cannot change the option 'active'");
         return false;
     }
-    if (bs->file &&
-        !prepare_file(nodes, bs, node.common.flags, options, errp)) {
+    if (!prepare_children(nodes, bs, node.common.flags, options, errp)) {
         return false;
     }
     if (!prepare_node(&node, options, errp)) {

@@ -285,6 +285,10 @@ int main(int argc, char **argv)
     g_test_add_data_func("/qcow2-handover/there-and-back/extended-l2",
                          "extended_l2=on,cluster_size=16k",
                          test_there_and_back);
+    g_test_add_data_func("/qcow2-handover/there-and-back/data-file",
+                         "data_file", test_there_and_back);
+    g_test_add_data_func("/qcow2-handover/there-and-back/raw-data-file",
+                         "data_file_raw=on,data_file", test_there_and_back);
     g_test_add_func("/qcow2-handover/activate/reads all anew",
                     test_all_is_read_anew);
     g_test_add_func("/qcow2-handover/activate/loads bitmaps", test_bitmaps);

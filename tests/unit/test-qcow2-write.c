@@ -261,6 +261,27 @@ static const Geometry geometries[] = {
       "{'discard-no-unref':true}", true },
 };
 
+/* All its files can be written then, and not only the one with the tables. */
+static void test_reopened(void)
+{
+    g_autoptr(Qcow2Image) img = NULL;
+
+    if (!qcow2_image_can_run()) {
+        return;
+    }
+    img = qcow2_image_new("data_file", 1 * MiB, false);
+    img->blk = blk_new_open(img->graph, img->path, NULL,
+                            json_pack("{s:s}", "driver", "qcow2"), 0,
+                            &error_abort);
+    bdrv_reopen(qcow2_image_bs(img), json_pack("{s:b}", "read-only", false),
+                &error_abort);
+    blk_set_perm(img->blk, BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE,
+                 BLK_PERM_ALL, &error_abort);
+    g_assert_cmpint(qcow2_image_write(img, 0, 100 * KiB, 1, 0), ==, 0);
+    qcow2_image_close(img);
+    qcow2_image_assert_good(img);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -276,6 +297,7 @@ int main(int argc, char **argv)
     g_test_add_func("/qcow2-write/compressed/in-two-steps", test_two_steps);
     g_test_add_func("/qcow2-write/compressed/in-two-steps-errors",
                     test_two_steps_errors);
+    g_test_add_func("/qcow2-write/reopened/data-file", test_reopened);
     g_test_add_func("/qcow2-write/garbage-behind-the-end",
                     test_behind_the_end);
     return g_test_run();
