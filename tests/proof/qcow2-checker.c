@@ -277,6 +277,23 @@ static bool walk_refcounts(Image *im)
     return true;
 }
 
+/* "Full disk encryption header pointer": it counts for itself. */
+static bool walk_crypto(Image *im)
+{
+    uint64_t at = im->version >= 3 ? read32(im, 100) : 72;
+    uint32_t type;
+
+    while (read32(im, 32) == 2 && (type = read32(im, at))) {
+        if (type == 0x0537be77 &&
+            !add(im, read64(im, at + 8), read64(im, at + 16), USE_SINGLE,
+                 false)) {
+            return bad(im, ": the encryption header");
+        }
+        at += 8 + ((read32(im, at + 4) + 7) & ~UINT32_C(7));
+    }
+    return true;
+}
+
 /* ---- */
 
 static bool compare(Image *im)
@@ -327,7 +344,7 @@ bool qcow2_checker_run(const MemImage *img, Qcow2CheckerResult *result,
     }
     im.clusters = g_new0(Cluster, im.n_clusters);
     ok = add(&im, 0, im.cluster_size, USE_SINGLE, false) &&
-         walk_refcounts(&im) && walk_snapshots(&im) &&
+         walk_refcounts(&im) && walk_snapshots(&im) && walk_crypto(&im) &&
          walk_l1(&im, read64(&im, 40), read32(&im, 36), true) && compare(&im);
     g_free(im.clusters);
     return ok;

@@ -10,18 +10,23 @@
 #include "proof.h"
 #include "qcow2-checker.h"
 #include "block/snapshot.h"
+#include "crypto/secret.h"
+#include "qemu/user-creatable.h"
 
 typedef struct Variant {
     const char *name;
     const char *create, *open;      /* JSON; NULL: none */
     ProofConfig cfg;                /* what differs from that of the test */
     bool no_snapshots;
+    bool is_encrypted;              /* qemu-img has no key */
 } Variant;
 
 #define TINY_CACHES "'l2-cache-size':512,'l2-cache-entry-size':512," \
                     "'refcount-cache-size':512"
 #define BACKING "'backing':{'driver':'raw','file':" \
                 "{'driver':'write-log','disk':'proof-backing'}}"
+#define ENCRYPT(format) "'encrypt.format':'" format "'," \
+                        "'encrypt.key-secret':'s'"
 #define PUNCH "'pass-discard-request':true,'pass-discard-snapshot':true," \
               "'pass-discard-other':true"
 
@@ -65,6 +70,15 @@ static const Variant variants[] = {
       { .discard_value = 0xdd, .backing_size = 1 * MiB } },
     { "lazy-refcounts", "{'cluster_size':4096,'lazy_refcounts':true}",
       "{" PUNCH "}", { .discard_value = 0xdd, .compress_unit = 4096 } },
+    /* The IV is the guest's place, or the host's. */
+    { "aes", "{'cluster_size':65536,'extended_l2':true," ENCRYPT("aes") "}",
+      "{'encrypt.key-secret':'s',"
+      "'l2-cache-size':512,'l2-cache-entry-size':512," PUNCH "}",
+      { .discard_value = 0xdd }, .is_encrypted = true },
+    { "luks-backing", "{'cluster_size':4096,'encrypt.iter-time':1,"
+      ENCRYPT("luks") "}", "{'encrypt.key-secret':'s'," PUNCH "," BACKING "}",
+      { .discard_value = 0xdd, .backing_size = 700 * KiB },
+      .is_encrypted = true },
 };
 
 static struct {
@@ -193,6 +207,7 @@ static bool check_with_qemu(ProofCheck *c)
 
 static bool check(ProofCheck *c)
 {
+    const Variant *v = c->fmt->opaque;
     Qcow2CheckerResult r;
 
     if (!qcow2_checker_run(c->disk->img, &r, c->why)) {
@@ -219,7 +234,7 @@ static bool check(ProofCheck *c)
         return false;
     }
     /* What is dirty the driver repairs when it opens the image. */
-    return !qemu_stride || r.is_dirty || r.miscopied ||
+    return !qemu_stride || r.is_dirty || r.miscopied || v->is_encrypted ||
            seen.images % qemu_stride || check_with_qemu(c);
 }
 
@@ -241,6 +256,7 @@ static ProofFormat format_of(const Variant *v)
         .open_options = v->open,
         .check = check,
         .between = between,
+        .opaque = (void *)v,
     };
 }
 
@@ -310,6 +326,15 @@ static void test_resize_fail_nth(const void *opaque)
             .ops = 20, .nth_stride = 11, .max_size = 2 * MiB });
 }
 
+static void add_secret(void)
+{
+    static const ObjectType *const types[] = { &secret_object_type, NULL };
+    bool help;
+
+    user_creatable_add_from_str(types, "secret,id=s,data=abc", &help,
+                                &error_abort);
+}
+
 static void say_what_was_seen(void)
 {
     printf("# %u images: %u dirty, %u with %u leaks, %u with compressed "
@@ -342,6 +367,7 @@ int main(int argc, char **argv)
     stderr = fopen("/dev/null", "w");
 #endif
     proof_init(&argc, &argv);
+    add_secret();
     g_test_init(&argc, &argv, NULL);
     if (g_find_program_in_path("qemu-img")) {
         qemu_stride = proof_scale() > 1 ? 50 : 200;
