@@ -96,7 +96,9 @@ static BdrvMapResult map_read(BlockDriverState *bs, BdrvTrackedRequest *req,
     }
 }
 
-/* With FUA the tables that say where the data is must be on the disk, too. */
+/* With FUA the tables that say where the data is must be durable, too, and that
+ * there is nothing to write does not say so: making room in a cache writes
+ * without a last sync.  (The core sends such a write to a worker anyway.) */
 static BdrvMapResult map_write(BlockDriverState *bs, BdrvTrackedRequest *req,
                                const Qcow2Extent *e, BdrvMapping *mapping)
 {
@@ -104,10 +106,8 @@ static BdrvMapResult map_write(BlockDriverState *bs, BdrvTrackedRequest *req,
 
     if (e->type != QCOW2_EXTENT_NORMAL || !e->copied ||
         s->crypt_method != QCOW2_CRYPT_NONE || qatomic_read(&s->corrupt) ||
-        (req->flags & BDRV_REQ_WRITE_COMPRESSED) ||
+        (req->flags & (BDRV_REQ_WRITE_COMPRESSED | BDRV_REQ_FUA)) ||
         !is_inside(s->data_file, e->host_offset, req->bytes) ||
-        ((req->flags & BDRV_REQ_FUA) &&
-         qatomic_load_acquire(&s->metadata_dirty)) ||
         (s->data_file == bs->file &&
          qcow2_metadata_overlap(s, s->overlap_check, e->host_offset,
                                 req->bytes))) {
