@@ -2,8 +2,8 @@
  * qcow2: look for damage, and repair it.
  *
  * A check counts for every cluster of the file how often something refers to it
- * (qcow2-check-tables.c, qcow2-check-meta.c), compares the counts with the
- * refcounts (qcow2-check-refcounts.c), and then the COPIED flags with those
+ * (qcow2-check-tables.c, -snapshots.c, -bitmaps.c), compares the counts with
+ * the refcounts (qcow2-check-refcounts.c), and then the COPIED flags with those
  * (qcow2-check-copied.c).  What is found is said, in one order that depends on
  * the image only: threads look at tables ahead and count what is in order,
  * and this thread goes through the rest, table by table.
@@ -314,6 +314,7 @@ static int check_init(Qcow2Check *chk)
 static void check_destroy(Qcow2Check *chk)
 {
     qcow2_refs_free(chk->refs);
+    qcow2_check_free_snapshots(chk);
     g_free(chk->reftable);
     g_free(chk->block_state);
     g_free(chk->block);

@@ -65,6 +65,8 @@ typedef struct Qcow2Check {
     int64_t n_clusters;             /* of the file; the last may be partial */
     int64_t n_counted;              /* these have counts; one more at most */
     int64_t room;                   /* clusters that can have counts */
+    Qcow2Snapshot *snapshots;       /* as in the file's table */
+    uint32_t n_snapshots;
     uint64_t snapshot_table_bytes;
     int64_t bad_snapshots;          /* table entries; corruptions, at last */
     Qcow2RefMap *refs;
@@ -114,11 +116,16 @@ bool qcow2_check_inside(const Qcow2Check *chk, uint64_t offset,
  * statistics.  0 or -errno. */
 int qcow2_check_count_l1(Qcow2Check *chk, int64_t offset,
                          const uint64_t *entries, uint32_t n, bool active);
-/* qcow2-check-meta.c: everything else that is not in refcount structures. */
-int qcow2_check_count_snapshots(Qcow2Check *chk);
+/* qcow2-check-bitmaps.c */
 int qcow2_check_count_bitmaps(Qcow2Check *chk);
-/* Complains about the snapshot table itself, before anything is counted. */
+
+/* ---- qcow2-check-snapshots.c ---- */
+
+/* Reads the snapshot table and complains about it, before anything is
+ * counted. */
 int qcow2_check_snapshot_table(Qcow2Check *chk);
+void qcow2_check_free_snapshots(Qcow2Check *chk);
+int qcow2_check_count_snapshots(Qcow2Check *chk);
 
 /* ---- qcow2-check-refcounts.c: counts against refcounts ---- */
 

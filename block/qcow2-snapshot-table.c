@@ -13,11 +13,7 @@
 #include "qcow2-snapshot.h"
 #include "qemu/bswap.h"
 
-enum {
-    ENTRY_FIXED = 40,               /* bytes before the extra data */
-    ENTRY_EXTRA = 24,               /* extra data that we know */
-    MAX_EXTRA = 1024,
-};
+#define ENTRY_EXTRA 24                  /* extra data that we know */
 
 /* ---- Entries ---- */
 
@@ -40,12 +36,8 @@ void qcow2_free_snapshots(BDRVQcow2State *s)
     s->snapshots_size = 0;
 }
 
-typedef struct EntryHead {
-    uint32_t extra_size;
-    uint16_t id_size, name_size;
-} EntryHead;
-
-static void parse_fixed(const uint8_t *p, Qcow2Snapshot *sn, EntryHead *head)
+void qcow2_snapshot_parse_head(const uint8_t *p, Qcow2Snapshot *sn,
+                               Qcow2SnapshotHead *head)
 {
     sn->l1_table_offset = ldq_be_p(p);
     sn->l1_size = ldl_be_p(p + 8);
@@ -58,15 +50,18 @@ static void parse_fixed(const uint8_t *p, Qcow2Snapshot *sn, EntryHead *head)
     head->extra_size = ldl_be_p(p + 36);
 }
 
-/* What follows the fixed part: extra data, id, name. */
-static void parse_rest(const uint8_t *p, const EntryHead *head,
-                       Qcow2Snapshot *sn)
+void qcow2_snapshot_parse_rest(const BDRVQcow2State *s, const uint8_t *p,
+                               const Qcow2SnapshotHead *head,
+                               Qcow2Snapshot *sn)
 {
+    /* Version 2, where a disk with snapshots cannot be resized.  Later, and in
+     * what we write, it can. */
+    sn->disk_size = s->disk_size;
     sn->icount = UINT64_MAX;
     if (head->extra_size >= 8) {
         sn->vm_state_size = ldq_be_p(p);
     }
-    if (head->extra_size >= 16) {
+    if (head->extra_size >= QCOW2_SNAPSHOT_V3_EXTRA) {
         sn->disk_size = ldq_be_p(p + 8);
     }
     if (head->extra_size >= 24) {
@@ -101,32 +96,27 @@ static bool read_entry(BlockDriverState *bs, uint32_t i, int64_t *offset,
                        Qcow2Snapshot *sn, Error **errp)
 {
     const BDRVQcow2State *s = bs->opaque;
-    uint8_t fixed[ENTRY_FIXED];
+    uint8_t fixed[QCOW2_SNAPSHOT_HEAD];
     g_autofree uint8_t *rest = NULL;
-    EntryHead head;
+    Qcow2SnapshotHead head;
     size_t rest_size;
 
     if (!read_bytes(bs, *offset, sizeof(fixed), fixed, errp)) {
         return false;
     }
-    parse_fixed(fixed, sn, &head);
-    if (head.extra_size > MAX_EXTRA) {
+    qcow2_snapshot_parse_head(fixed, sn, &head);
+    if (head.extra_size > QCOW2_SNAPSHOT_MAX_EXTRA) {
         error_setg(errp, "Too much extra metadata in snapshot table entry %u",
                    i);
         return false;
     }
     rest_size = head.extra_size + head.id_size + head.name_size;
     rest = g_malloc(rest_size + 1);
-    if (!read_bytes(bs, *offset + ENTRY_FIXED, rest_size, rest, errp)) {
+    if (!read_bytes(bs, *offset + QCOW2_SNAPSHOT_HEAD, rest_size, rest, errp)) {
         return false;
     }
-    parse_rest(rest, &head, sn);
-    if (head.extra_size < 16) {
-        /* Version 2, where a disk with snapshots cannot be resized.  Later, and
-         * in what we write, it can. */
-        sn->disk_size = s->disk_size;
-    }
-    *offset += ROUND_UP(ENTRY_FIXED + rest_size, 8);
+    qcow2_snapshot_parse_rest(s, rest, &head, sn);
+    *offset += ROUND_UP(QCOW2_SNAPSHOT_HEAD + rest_size, 8);
     return true;
 }
 
@@ -159,7 +149,7 @@ bool qcow2_read_snapshots(BlockDriverState *bs, Error **errp)
 static void append_entry(GByteArray *out, const Qcow2Snapshot *sn)
 {
     static const uint8_t zeroes[8];
-    uint8_t head[ENTRY_FIXED + ENTRY_EXTRA] = { 0 };
+    uint8_t head[QCOW2_SNAPSHOT_HEAD + ENTRY_EXTRA] = { 0 };
     size_t id_size = MIN(strlen(sn->id_str), UINT16_MAX);
     size_t name_size = MIN(strlen(sn->name), UINT16_MAX);
 

@@ -27,6 +27,29 @@ struct Qcow2Snapshot {
 
 /* ---- qcow2-snapshot-table.c ---- */
 
+enum {
+    QCOW2_SNAPSHOT_HEAD = 40,           /* bytes before the extra data */
+    QCOW2_SNAPSHOT_V3_EXTRA = 16,       /* extra data that version 3 demands */
+    QCOW2_SNAPSHOT_MAX_EXTRA = 1024,
+};
+#define QCOW2_MAX_SNAPSHOT_TABLE (INT64_C(1024) * QCOW2_MAX_SNAPSHOTS)
+
+/* What an entry's first bytes say of what follows them. */
+typedef struct Qcow2SnapshotHead {
+    uint32_t extra_size;
+    uint16_t id_size, name_size;
+} Qcow2SnapshotHead;
+
+/*
+ * The first QCOW2_SNAPSHOT_HEAD bytes of an entry, and what follows (extra
+ * data, id, name: the sizes in @head).  @sn was all zeroes.
+ */
+void qcow2_snapshot_parse_head(const uint8_t *p, Qcow2Snapshot *sn,
+                               Qcow2SnapshotHead *head);
+void qcow2_snapshot_parse_rest(const BDRVQcow2State *s, const uint8_t *p,
+                               const Qcow2SnapshotHead *head,
+                               Qcow2Snapshot *sn);
+
 /* Read the table that the header names, at open. */
 bool qcow2_read_snapshots(BlockDriverState *bs, Error **errp);
 void qcow2_free_snapshots(BDRVQcow2State *s);
