@@ -7,6 +7,14 @@
  * end is no reason to call what it may refer to leaked: the check fails, and
  * repairs nothing.
  *
+ * Unless errors are to be repaired: then what is beyond the limits is left out
+ * of the list.  That is no loss, as nobody opens an image with such a table.
+ * If that is all, the header says so at once, and what those snapshots referred
+ * to is leaked.  A table with other entries is written last, when refcounts are
+ * right and clusters can be allocated as ever; the old one's clusters are in
+ * use until then.  So a repair that is interrupted before finds the same table
+ * again, and leaves out the same.
+ *
  * Source: "QEMU QCOW Image Format", section "Snapshots".
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
@@ -15,58 +23,115 @@
 #include "block/block-backend.h"
 #include "qcow2-check.h"
 #include "qcow2-snapshot.h"
+#include "qemu/atomic.h"
 #include "qemu/error.h"
 
 /* ---- The table ---- */
 
-static int too_many_snapshots(uint32_t n)
+static bool fixes(const Qcow2Check *chk)
 {
-    error_report("ERROR snapshot table too large");
-    error_printf("You can force-remove all %" PRIu32 " overhanging snapshots "
-                 "with qemu-img check -r all\n", n - QCOW2_MAX_SNAPSHOTS);
-    return -EFBIG;
+    return qcow2_check_fixes(chk, BDRV_FIX_ERRORS);
 }
 
-static int too_much_extra(uint32_t i)
+static int hint_at_repair(uint32_t n)
 {
-    error_report("ERROR failed to read the snapshot table: Too much extra "
-                 "metadata in snapshot table entry %" PRIu32, i);
-    error_printf("You can force-remove this extra metadata with qemu-img "
-                 "check -r all\n");
-    return -EFBIG;
-}
-
-static int too_big_table(uint32_t n)
-{
-    error_report("ERROR failed to read the snapshot table: Snapshot table is "
-                 "too big");
     error_printf("You can force-remove all %" PRIu32 " overhanging snapshots "
                  "with qemu-img check -r all\n", n);
     return -EFBIG;
 }
 
-/* The entry at @offset of the file, its length in *@length. */
-static int read_entry(const Qcow2Check *chk, int64_t offset, Qcow2Snapshot *sn,
-                      Qcow2SnapshotHead *head, int64_t *length)
+/* More than there may be: the first ones are kept. */
+static int limit_snapshots(Qcow2Check *chk)
 {
-    uint8_t buf[QCOW2_SNAPSHOT_HEAD];
-    g_autofree uint8_t *rest = NULL;
-    int64_t rest_size;
-    int ret = qcow2_check_read(chk, offset, sizeof(buf), buf);
+    uint32_t n = chk->n_snapshots - QCOW2_MAX_SNAPSHOTS;
 
-    if (ret < 0) {
-        return ret;
+    if (!fixes(chk)) {
+        error_report("ERROR snapshot table too large");
+        return hint_at_repair(n);
     }
-    qcow2_snapshot_parse_head(buf, sn, head);
-    if (head->extra_size > QCOW2_SNAPSHOT_MAX_EXTRA) {
+    qcow2_check_say("Discarding %" PRIu32 " overhanging snapshots\n", n);
+    chk->lost_snapshots += n;
+    chk->n_snapshots = QCOW2_MAX_SNAPSHOTS;
+    return 0;
+}
+
+/* Entry @i is the first that ends too far from the table's start. */
+static int limit_table(Qcow2Check *chk, uint32_t i)
+{
+    uint32_t n = chk->n_snapshots - i;
+
+    if (!fixes(chk)) {
+        error_report("ERROR failed to read the snapshot table: Snapshot table "
+                     "is too big");
+        return hint_at_repair(n);
+    }
+    qcow2_check_say("Discarding %" PRIu32 " overhanging snapshots (snapshot "
+                    "table is too big)\n", n);
+    chk->lost_snapshots += n;
+    qcow2_snapshot_clear(&chk->snapshots[i]);
+    chk->n_snapshots = i;
+    return 0;
+}
+
+static int limit_extra(Qcow2Check *chk, uint32_t i, uint32_t size)
+{
+    if (!fixes(chk)) {
+        error_report("ERROR failed to read the snapshot table: Too much extra "
+                     "metadata in snapshot table entry %" PRIu32, i);
+        error_printf("You can force-remove this extra metadata with qemu-img "
+                     "check -r all\n");
         return -EFBIG;
     }
-    rest_size = head->extra_size + head->id_size + head->name_size;
-    *length = ROUND_UP(sizeof(buf) + rest_size, 8);
-    rest = g_malloc(rest_size + 1);
-    ret = qcow2_check_read(chk, offset + sizeof(buf), rest_size, rest);
+    qcow2_check_say("Discarding too much extra metadata in snapshot table "
+                    "entry %" PRIu32 " (%" PRIu32 " > %d)\n", i, size,
+                    QCOW2_SNAPSHOT_MAX_EXTRA);
+    chk->bad_snapshots++;
+    return 0;
+}
+
+/* What follows the head, without extra data that is too much. */
+static int read_rest(const Qcow2Check *chk, int64_t offset,
+                     const Qcow2SnapshotHead *head, Qcow2Snapshot *sn)
+{
+    Qcow2SnapshotHead kept = *head;
+    int64_t text_size = head->id_size + head->name_size;
+    g_autofree uint8_t *buf = NULL;
+    int ret;
+
+    kept.extra_size = MIN(head->extra_size, QCOW2_SNAPSHOT_MAX_EXTRA);
+    buf = g_malloc(kept.extra_size + text_size + 1);
+    ret = qcow2_check_read(chk, offset, kept.extra_size, buf);
     if (ret == 0) {
-        qcow2_snapshot_parse_rest(chk->s, rest, head, sn);
+        ret = qcow2_check_read(chk, offset + head->extra_size, text_size,
+                               buf + kept.extra_size);
+    }
+    if (ret == 0) {
+        qcow2_snapshot_parse_rest(chk->s, buf, &kept, sn);
+    }
+    return ret;
+}
+
+/* Entry @i at @pos of the table; *@length is of all of it. */
+static int read_entry(Qcow2Check *chk, uint32_t i, int64_t pos,
+                      Qcow2SnapshotHead *head, int64_t *length)
+{
+    int64_t offset = chk->s->snapshots_offset + pos;
+    uint8_t buf[QCOW2_SNAPSHOT_HEAD];
+    int ret = qcow2_check_read(chk, offset, sizeof(buf), buf);
+
+    if (ret == 0) {
+        qcow2_snapshot_parse_head(buf, &chk->snapshots[i], head);
+        if (head->extra_size > QCOW2_SNAPSHOT_MAX_EXTRA &&
+            limit_extra(chk, i, head->extra_size) < 0) {
+            return -EFBIG;
+        }
+        *length = (int64_t)sizeof(buf) + head->extra_size + head->id_size +
+                  head->name_size;
+        ret = read_rest(chk, offset + sizeof(buf), head, &chk->snapshots[i]);
+    }
+    if (ret < 0) {
+        error_report("ERROR failed to read the snapshot table: %s",
+                     g_strerror(-ret));
     }
     return ret;
 }
@@ -75,51 +140,79 @@ static int take_entry(Qcow2Check *chk, uint32_t i, int64_t *pos,
                       GString *incomplete)
 {
     Qcow2SnapshotHead head = { 0 };
-    int64_t length;
-    int ret = read_entry(chk, chk->s->snapshots_offset + *pos,
-                         &chk->snapshots[i], &head, &length);
+    int64_t length = 0;
+    int ret;
 
-    if (head.extra_size > QCOW2_SNAPSHOT_MAX_EXTRA) {
-        return too_much_extra(i);
-    }
+    *pos = ROUND_UP(*pos, 8);
+    ret = read_entry(chk, i, *pos, &head, &length);
     if (ret < 0) {
-        error_report("ERROR failed to read the snapshot table: %s",
-                     g_strerror(-ret));
         return ret;
     }
     if (*pos + length > QCOW2_MAX_SNAPSHOT_TABLE) {
-        return too_big_table(chk->n_snapshots - i);
+        /* Its head says that this is the end: to be kept until a new table is
+         * there. */
+        *pos += chk->bad_snapshots ? QCOW2_SNAPSHOT_HEAD : 0;
+        return limit_table(chk, i);
     }
     if (chk->s->qcow_version >= 3 &&
         head.extra_size < QCOW2_SNAPSHOT_V3_EXTRA) {
-        g_string_append_printf(incomplete, "ERROR snapshot table entry %"
-                               PRIu32 " is incomplete\n", i);
+        g_string_append_printf(incomplete, "%s snapshot table entry %" PRIu32
+                               " is incomplete\n",
+                               fixes(chk) ? "Repairing" : "ERROR", i);
         chk->bad_snapshots++;
     }
     *pos += length;
     return 0;
 }
 
-int qcow2_check_snapshot_table(Qcow2Check *chk)
+/* The entries that are left are as they were: fewer of them. */
+static int shorten_table(Qcow2Check *chk)
 {
     BDRVQcow2State *s = chk->s;
-    uint64_t offset = s->snapshots_offset;
+    uint32_t n = s->nb_snapshots;
+    int ret;
+
+    driver_lock(&s->lock);
+    s->nb_snapshots = chk->n_snapshots;
+    ret = qcow2_update_header(chk->bs);
+    if (ret == 0) {
+        ret = qcow2_sync_file(chk->bs);
+    }
+    if (ret < 0) {
+        s->nb_snapshots = n;
+    }
+    driver_unlock(&s->lock);
+    if (ret < 0) {
+        qcow2_check_say("ERROR failed to update the snapshot count in the "
+                        "header: %s\n", g_strerror(-ret));
+        return ret;
+    }
+    chk->res->corruptions_fixed += chk->lost_snapshots;
+    chk->lost_snapshots = 0;
+    return 0;
+}
+
+int qcow2_check_snapshot_table(Qcow2Check *chk)
+{
+    uint64_t offset = chk->s->snapshots_offset;
     g_autoptr(GString) incomplete = g_string_new(NULL);
     int64_t pos = 0;
-    int ret = 0;
+    int ret;
 
-    if (!s->nb_snapshots) {
+    chk->n_snapshots = chk->s->nb_snapshots;
+    if (!chk->n_snapshots) {
         return 0;
     }
-    if (s->nb_snapshots > QCOW2_MAX_SNAPSHOTS) {
-        return too_many_snapshots(s->nb_snapshots);
-    }
-    if ((offset & (s->cluster_size - 1)) ||
-        offset > INT64_MAX - 2 * QCOW2_MAX_SNAPSHOT_TABLE) {
+    ret = chk->n_snapshots > QCOW2_MAX_SNAPSHOTS ? limit_snapshots(chk) : 0;
+    if (ret == 0 && ((offset & (chk->s->cluster_size - 1)) ||
+                     offset > INT64_MAX - 2 * QCOW2_MAX_SNAPSHOT_TABLE)) {
         error_report("ERROR snapshot table offset invalid");
-        return -EINVAL;
+        ret = -EINVAL;
     }
-    chk->n_snapshots = s->nb_snapshots;
+    if (ret < 0) {
+        chk->n_snapshots = 0;
+        return ret;
+    }
     chk->snapshots = g_new0(Qcow2Snapshot, chk->n_snapshots);
     for (uint32_t i = 0; i < chk->n_snapshots && ret == 0; i++) {
         ret = take_entry(chk, i, &pos, incomplete);
@@ -128,12 +221,13 @@ int qcow2_check_snapshot_table(Qcow2Check *chk)
     if (ret == 0 && incomplete->len) {
         qcow2_check_say("%s", incomplete->str);
     }
-    return ret;
+    return ret == 0 && chk->lost_snapshots && !chk->bad_snapshots ?
+           shorten_table(chk) : ret;
 }
 
 void qcow2_check_free_snapshots(Qcow2Check *chk)
 {
-    for (uint32_t i = 0; i < chk->n_snapshots; i++) {
+    for (uint32_t i = 0; i < chk->n_snapshots && chk->snapshots; i++) {
         qcow2_snapshot_clear(&chk->snapshots[i]);
     }
     g_free(chk->snapshots);
@@ -216,6 +310,27 @@ static int count_snapshot(Qcow2Check *chk, const Qcow2Snapshot *sn)
     return count_snapshot_l1(chk, sn);
 }
 
+/* Of the table; what is past the end of the file cannot be in use. */
+static uint64_t table_bytes_in_file(const Qcow2Check *chk)
+{
+    uint64_t offset = chk->s->snapshots_offset;
+
+    return qcow2_check_inside(chk, offset, chk->snapshot_table_bytes) ?
+           chk->snapshot_table_bytes : offset < (uint64_t)chk->file_bytes ?
+           chk->file_bytes - offset : 0;
+}
+
+static void count_table(Qcow2Check *chk)
+{
+    uint64_t offset = chk->s->snapshots_offset;
+    uint64_t bytes = table_bytes_in_file(chk);
+
+    if (bytes < chk->snapshot_table_bytes) {
+        qcow2_check_count(chk, offset, chk->snapshot_table_bytes);
+    }                                                   /* complains */
+    qcow2_check_count(chk, offset, bytes);
+}
+
 int qcow2_check_count_snapshots(Qcow2Check *chk)
 {
     int ret = 0;
@@ -224,8 +339,88 @@ int qcow2_check_count_snapshots(Qcow2Check *chk)
         ret = count_snapshot(chk, &chk->snapshots[i]);
     }
     if (ret == 0) {
-        qcow2_check_count(chk, chk->s->snapshots_offset,
-                          chk->snapshot_table_bytes);
+        count_table(chk);
     }
     return ret;
+}
+
+/* ---- A new table ---- */
+
+/* The list of the check becomes that of the image, and the other way round. */
+static void exchange_lists(Qcow2Check *chk)
+{
+    BDRVQcow2State *s = chk->s;
+    Qcow2Snapshot *snapshots = s->snapshots;
+    uint32_t n = s->nb_snapshots;
+
+    s->snapshots = chk->snapshots;
+    s->nb_snapshots = chk->n_snapshots;
+    chk->snapshots = snapshots;
+    chk->n_snapshots = n;
+}
+
+static int write_list(BlockDriverState *bs)
+{
+    BDRVQcow2State *s = bs->opaque;
+    bool uncertain;
+    int ret;
+
+    driver_lock(&s->lock);
+    ret = qcow2_write_snapshots(bs, &uncertain);
+    if (ret == 0) {
+        /* What lies in the old table has a reference less now. */
+        s->copied_stale = true;
+        ret = qcow2_settle(bs);
+    }
+    driver_unlock(&s->lock);
+    return ret;
+}
+
+/*
+ * Whoever opens an image to check it has no list of its snapshots, because it
+ * could not have been read: nor is there to be one afterwards.
+ */
+static void drop_list(Qcow2Check *chk, bool had_list)
+{
+    BDRVQcow2State *s = chk->s;
+    uint32_t n = s->nb_snapshots;
+
+    if (!had_list) {
+        qcow2_free_snapshots(s);
+        s->nb_snapshots = n;
+    }
+}
+
+int qcow2_check_repair_snapshots(Qcow2Check *chk)
+{
+    BlockDriverState *bs = chk->bs;
+    BDRVQcow2State *s = chk->s;
+    bool had_list = s->snapshots, was_corrupt = qatomic_read(&s->corrupt);
+    int ret;
+
+    if (!chk->bad_snapshots || !fixes(chk) || chk->res->check_errors) {
+        return 0;
+    }
+    /* What the driver has in memory is from before the repair. */
+    ret = qcow2_repair_reload(bs);
+    if (ret == 0) {
+        s->snapshots_size = table_bytes_in_file(chk);
+        qatomic_set(&s->corrupt, false);
+        exchange_lists(chk);
+        ret = write_list(bs);
+        if (ret < 0) {
+            exchange_lists(chk);
+        } else {
+            drop_list(chk, had_list);
+        }
+        qatomic_set(&s->corrupt, was_corrupt);
+    }
+    if (ret < 0) {
+        qcow2_check_say("ERROR failed to update snapshot table: %s\n",
+                        g_strerror(-ret));
+        return ret;
+    }
+    chk->res->corruptions_fixed += chk->bad_snapshots + chk->lost_snapshots;
+    chk->bad_snapshots = chk->lost_snapshots = 0;
+    return 0;
 }

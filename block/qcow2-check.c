@@ -11,8 +11,9 @@
  * A repair may be interrupted at any write, and must not have made anything
  * worse: refcounts that are too small go up first; then COPIED flags that are
  * wrong go away; then refcounts that are too large go down; then missing
- * COPIED flags are set; with a sync between each two.  Where refcounts cannot
- * be corrected in place, all refcount structures are made anew
+ * COPIED flags are set; with a sync between each two.  A snapshot table that is
+ * to be another is written after all that.  Where refcounts cannot be corrected
+ * in place, all refcount structures are made anew
  * (qcow2-repair.c).
  * Nothing is repaired if counting failed.
  *
@@ -280,7 +281,10 @@ static int check_image(Qcow2Check *chk)
     if (ret == 0) {
         ret = check_copied(chk);
     }
-    chk->res->corruptions += chk->bad_snapshots;
+    if (ret == 0) {
+        ret = qcow2_check_repair_snapshots(chk);
+    }
+    chk->res->corruptions += chk->bad_snapshots + chk->lost_snapshots;
     return ret;
 }
 

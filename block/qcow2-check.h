@@ -65,10 +65,11 @@ typedef struct Qcow2Check {
     int64_t n_clusters;             /* of the file; the last may be partial */
     int64_t n_counted;              /* these have counts; one more at most */
     int64_t room;                   /* clusters that can have counts */
-    Qcow2Snapshot *snapshots;       /* as in the file's table */
+    Qcow2Snapshot *snapshots;       /* of the table, as it is or is to be */
     uint32_t n_snapshots;
     uint64_t snapshot_table_bytes;
-    int64_t bad_snapshots;          /* table entries; corruptions, at last */
+    int64_t bad_snapshots;          /* of these; corruptions, at last … */
+    int64_t lost_snapshots;         /* … and that are left out of the list */
     Qcow2RefMap *refs;
 
     /* Copies of the state's. */
@@ -126,6 +127,11 @@ int qcow2_check_count_bitmaps(Qcow2Check *chk);
 int qcow2_check_snapshot_table(Qcow2Check *chk);
 void qcow2_check_free_snapshots(Qcow2Check *chk);
 int qcow2_check_count_snapshots(Qcow2Check *chk);
+/*
+ * If there is anything to repair in the table: write a new one.  Refcounts are
+ * right.  Counts are no longer what they were.
+ */
+int qcow2_check_repair_snapshots(Qcow2Check *chk);
 
 /* ---- qcow2-check-refcounts.c: counts against refcounts ---- */
 

@@ -510,7 +510,8 @@ static bool read_backing_file(Qcow2Header *h, const uint8_t *buf, Error **errp)
     return true;
 }
 
-static bool check_rest(const Qcow2Header *h, Error **errp)
+/* For a check: what it can find, and repair, is no reason not to open it. */
+static bool check_rest(const Qcow2Header *h, bool for_check, Error **errp)
 {
     if (h->crypt_method == QCOW2_CRYPT_LUKS && !h->has_crypto) {
         error_setg(errp, "Missing CRYPTO header for crypt method %" PRIu32,
@@ -518,12 +519,13 @@ static bool check_rest(const Qcow2Header *h, Error **errp)
         return false;
     }
     return check_subclusters(h, errp) && check_refcounts(h, errp) &&
-           check_snapshots(h, errp) && check_l1(h, errp);
+           (for_check || check_snapshots(h, errp)) && check_l1(h, errp);
 }
 
 /* ---- All of it ---- */
 
-static bool read_first_cluster(Qcow2Header *h, BdrvChild *file, Error **errp)
+static bool read_first_cluster(Qcow2Header *h, BdrvChild *file,
+                               bool for_check, Error **errp)
 {
     uint32_t cluster_size = 1u << h->cluster_bits;
     uint32_t end = h->backing_file_offset ? h->backing_file_offset :
@@ -539,10 +541,10 @@ static bool read_first_cluster(Qcow2Header *h, BdrvChild *file, Error **errp)
     }
     return check_crypt(h, errp) && check_compression(h, errp) &&
            parse_extensions(h, buf, end, errp) &&
-           read_backing_file(h, buf, errp) && check_rest(h, errp);
+           read_backing_file(h, buf, errp) && check_rest(h, for_check, errp);
 }
 
-Qcow2Header *qcow2_header_read(BdrvChild *file, Error **errp)
+Qcow2Header *qcow2_header_read(BdrvChild *file, bool for_check, Error **errp)
 {
     g_autoptr(Qcow2Header) h = g_new0(Qcow2Header, 1);
     uint8_t buf[QCOW2_HEADER_LENGTH];
@@ -560,7 +562,7 @@ Qcow2Header *qcow2_header_read(BdrvChild *file, Error **errp)
         parse_v3_fields(h, buf);
     }
     if (!check_layout(h, errp) || !read_unknown_fields(h, file, errp) ||
-        !read_first_cluster(h, file, errp)) {
+        !read_first_cluster(h, file, for_check, errp)) {
         return NULL;
     }
     return g_steal_pointer(&h);

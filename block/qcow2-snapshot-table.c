@@ -108,6 +108,8 @@ static bool read_entry(BlockDriverState *bs, uint32_t i, int64_t *offset,
     if (head.extra_size > QCOW2_SNAPSHOT_MAX_EXTRA) {
         error_setg(errp, "Too much extra metadata in snapshot table entry %u",
                    i);
+        error_append_hint(errp, "You can force-remove this extra metadata "
+                          "with qemu-img check -r all\n");
         return false;
     }
     rest_size = head.extra_size + head.id_size + head.name_size;

@@ -323,7 +323,8 @@ static bool open_image(BlockDriverState *bs, json_t *options, int flags,
                        Error **errp)
 {
     BDRVQcow2State *s = bs->opaque;
-    g_autoptr(Qcow2Header) h = qcow2_header_read(bs->file, errp);
+    g_autoptr(Qcow2Header) h = qcow2_header_read(bs->file,
+                                                 flags & BDRV_O_CHECK, errp);
 
     s->writable = (flags & BDRV_O_RDWR) && !(flags & BDRV_O_INACTIVE);
     if (!h || (s->writable && !(flags & BDRV_O_CHECK) &&
