@@ -28,14 +28,14 @@ int qcow2_check_load_reftable(Qcow2Check *chk)
     g_free(chk->block_state);
     driver_lock(&s->lock);
     size = s->reftable_size;
-    chk->reftable = g_try_new(uint64_t, size);
+    chk->reftable = g_try_new(uint64_t, MAX(size, 1));
     chk->reftable_offset = s->reftable_offset;
     chk->reftable_size = size;
     if (chk->reftable) {
         memcpy(chk->reftable, s->reftable, size * sizeof(uint64_t));
     }
     driver_unlock(&s->lock);
-    chk->block_state = g_try_malloc0(size);
+    chk->block_state = g_try_malloc0(MAX(size, 1));
     chk->block_index = -1;
     if (!chk->reftable || !chk->block_state) {
         return -ENOMEM;

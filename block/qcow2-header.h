@@ -53,8 +53,8 @@ typedef struct Qcow2Header {
  * Read and check the header of the image in @file.  Sizes and offsets are
  * within the format's limits and the implementation's, aligned, and do not
  * overflow; whether the tables are inside of the file is not looked at.
- * @for_check: but what says where the snapshot table is may be anything.  NULL
- * with @errp.  Control thread; blocks.
+ * @for_check: but what says where the snapshot table is may be anything, and
+ * there may be no refcount table.  NULL with @errp.  Control thread; blocks.
  */
 Qcow2Header *qcow2_header_read(BdrvChild *file, bool for_check, Error **errp);
 void qcow2_header_free(Qcow2Header *h);

@@ -408,7 +408,8 @@ static bool check_compression(const Qcow2Header *h, Error **errp)
     return true;
 }
 
-static bool check_refcounts(const Qcow2Header *h, Error **errp)
+static bool check_refcounts(const Qcow2Header *h, bool for_check,
+                            Error **errp)
 {
     uint64_t cluster_size = UINT64_C(1) << h->cluster_bits;
 
@@ -417,7 +418,7 @@ static bool check_refcounts(const Qcow2Header *h, Error **errp)
                    "exceed 64 bits");
         return false;
     }
-    if (h->refcount_table_clusters == 0) {
+    if (h->refcount_table_clusters == 0 && !for_check) {
         error_setg(errp, "Image does not contain a reference count table");
         return false;
     }
@@ -518,7 +519,8 @@ static bool check_rest(const Qcow2Header *h, bool for_check, Error **errp)
                    h->crypt_method);
         return false;
     }
-    return check_subclusters(h, errp) && check_refcounts(h, errp) &&
+    return check_subclusters(h, errp) &&
+           check_refcounts(h, for_check, errp) &&
            (for_check || check_snapshots(h, errp)) && check_l1(h, errp);
 }
 

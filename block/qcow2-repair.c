@@ -336,7 +336,7 @@ static int reload_reftable(BlockDriverState *bs)
     offset = s->reftable_offset;
     n = s->reftable_size;
     driver_unlock(&s->lock);
-    words = g_try_new(uint64_t, n);
+    words = g_try_new(uint64_t, MAX(n, 1));
     ret = words ? read_words(bs, offset, words, n) : -ENOMEM;
     if (ret < 0) {
         g_free(words);

@@ -166,7 +166,7 @@ static bool load_reftable(BlockDriverState *bs, const Qcow2Header *h,
     BDRVQcow2State *s = bs->opaque;
     uint32_t entries = h->refcount_table_clusters *
                        (s->cluster_size / sizeof(uint64_t));
-    uint64_t *table = g_try_new(uint64_t, entries);
+    uint64_t *table = g_try_new(uint64_t, MAX(entries, 1));
     bool ok = false;
 
     if (table) {

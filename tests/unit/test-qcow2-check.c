@@ -175,6 +175,17 @@ static void set_extra(uint8_t *d, size_t bytes)
     stl_be_p(entry + 36, bytes);
 }
 
+static void hurt_no_reftable(uint8_t *d)
+{
+    stl_be_p(d + 56, 0);
+}
+
+/* Over the header, which is then overlapped by refcount blocks, too. */
+static void hurt_reftable_at_0(uint8_t *d)
+{
+    stq_be_p(d + 48, 0);
+}
+
 static void hurt_snapshot_short(uint8_t *d)
 {
     set_extra(d, 8);
@@ -230,6 +241,8 @@ static const Damage damages[] = {
     { "reftable-twice", hurt_reftable_twice },
     { "reftable-past-end", hurt_reftable_past_end },
     { "reftable-zero", hurt_reftable_zero },
+    { "no-reftable", hurt_no_reftable },
+    { "reftable-at-0", hurt_reftable_at_0 },
     { "all", hurt_all },
     { "snapshot-short", hurt_snapshot_short },
     { "snapshot-extra", hurt_snapshot_extra, -EFBIG },
