@@ -76,7 +76,9 @@ void img_take_option(const char *argv0, int c, ImgOpen *image, bool *quiet)
 {
     switch (c) {
     case 'q':
-        *quiet = true;
+        if (quiet) {
+            *quiet = true;
+        }
         break;
     case 'f':
         image->fmt = optarg;

@@ -334,14 +334,6 @@ static void parse_args(const ImgCommand *cmd, int argc, char **argv,
         switch (c) {
         case 'h':
             img_cmd_help(cmd, synopsis, arguments);
-        case 'q':
-            break;             /* there is nothing to leave out */
-        case 'f':
-            args->image.fmt = optarg;
-            break;
-        case OPTION_IMAGE_OPTS:
-            args->image.image_opts = true;
-            break;
         case 't':
             if (!bdrv_parse_cache_mode(optarg, &args->image.flags,
                                        &args->image.writethrough)) {
@@ -361,11 +353,8 @@ static void parse_args(const ImgCommand *cmd, int argc, char **argv,
         case OPTION_NO_DRAIN:
             args->drain = false;
             break;
-        case 'U':
-            args->image.force_share = true;
-            break;
         default:
-            img_bad_option(argv[0]);
+            img_take_option(argv[0], c, &args->image, NULL);
         }
     }
     if (optind != argc - 1) {

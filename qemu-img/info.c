@@ -111,26 +111,14 @@ static void parse_args(const ImgCommand *cmd, int argc, char **argv,
         switch (c) {
         case 'h':
             img_cmd_help(cmd, synopsis, arguments);
-        case 'f':
-            args->image.fmt = optarg;
-            break;
-        case OPTION_IMAGE_OPTS:
-            args->image.image_opts = true;
-            break;
         case 'b':
             args->chain = true;
-            break;
-        case 'U':
-            args->image.force_share = true;
-            break;
-        case OPTION_OBJECT:
-            img_process_object(optarg, EXIT_FAILURE);
             break;
         case OPTION_OUTPUT:
             args->output = img_parse_output_format(argv[0], optarg);
             break;
         default:
-            img_bad_option(argv[0]);
+            img_take_option(argv[0], c, &args->image, NULL);
         }
     }
     if (optind != argc - 1) {

@@ -144,12 +144,6 @@ static void parse_args(const ImgCommand *cmd, int argc, char **argv,
         switch (c) {
         case 'h':
             img_cmd_help(cmd, synopsis, arguments);
-        case 'f':
-            args->image.fmt = optarg;
-            break;
-        case OPTION_IMAGE_OPTS:
-            args->image.image_opts = true;
-            break;
         case 's':
             args->start = img_parse_number("start offset", optarg, true, 0,
                                            INT64_MAX);
@@ -167,14 +161,8 @@ static void parse_args(const ImgCommand *cmd, int argc, char **argv,
         case OPTION_OUTPUT:
             args->output = img_parse_output_format(argv[0], optarg);
             break;
-        case 'U':
-            args->image.force_share = true;
-            break;
-        case OPTION_OBJECT:
-            img_process_object(optarg, EXIT_FAILURE);
-            break;
         default:
-            img_bad_option(argv[0]);
+            img_take_option(argv[0], c, &args->image, NULL);
         }
     }
     if (optind != argc - 1) {

@@ -165,12 +165,6 @@ static void parse_args(const ImgCommand *cmd, int argc, char **argv,
         case 'O':
             args->out_fmt = optarg;
             break;
-        case 'f':
-            args->image.fmt = optarg;
-            break;
-        case OPTION_IMAGE_OPTS:
-            args->image.image_opts = true;
-            break;
         case 'o':
             if (!img_accumulate_options(&args->options, optarg)) {
                 exit(EXIT_FAILURE);
@@ -179,20 +173,14 @@ static void parse_args(const ImgCommand *cmd, int argc, char **argv,
         case 'l':
             args->snapshot = optarg;
             break;
-        case 'U':
-            args->image.force_share = true;
-            break;
         case OPTION_SIZE:
             args->size = parse_size(optarg);
             break;
         case OPTION_OUTPUT:
             args->output = img_parse_output_format(argv[0], optarg);
             break;
-        case OPTION_OBJECT:
-            img_process_object(optarg, EXIT_FAILURE);
-            break;
         default:
-            img_bad_option(argv[0]);
+            img_take_option(argv[0], c, &args->image, NULL);
         }
     }
     check_operands(argc, argv, args);

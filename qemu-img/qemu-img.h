@@ -129,7 +129,8 @@ bool img_load_snapshot(BlockBackend *blk, const char *param);
 bool img_parse_aio(const char *mode, const char *fmt, json_t *options);
 
 /* For a subcommand with one image: take the option @c that getopt found if it
- * is one of -q, -f, -U, --image-opts, --object; else complain and exit. */
+ * is one of -q, -f, -U, --image-opts, --object; else complain and exit.
+ * @quiet: NULL if nothing can be left out. */
 void img_take_option(const char *argv0, int c, ImgOpen *image, bool *quiet);
 
 /* ---- Create options (create-options.c) ---- */

@@ -85,29 +85,17 @@ static void parse_args(const ImgCommand *cmd, int argc, char **argv,
         switch (c) {
         case 'h':
             img_cmd_help(cmd, synopsis, arguments);
-        case 'q':
-            args->quiet = true;
-            break;
-        case 'f':
-            args->image.fmt = optarg;
-            break;
-        case OPTION_IMAGE_OPTS:
-            args->image.image_opts = true;
-            break;
         case OPTION_SHRINK:
             args->shrink = true;
             break;
         case OPTION_PREALLOCATION:
             args->prealloc = parse_prealloc(optarg);
             break;
-        case OPTION_OBJECT:
-            img_process_object(optarg, EXIT_FAILURE);
-            break;
         case 1:
             take_operand(args, optarg, argc, argv);
             break;
         default:
-            img_bad_option(argv[0]);
+            img_take_option(argv[0], c, &args->image, &args->quiet);
         }
     }
     while (optind < argc) {
