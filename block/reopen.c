@@ -211,8 +211,8 @@ static bool parents_allow(BlockDriverState *bs, json_t *options, Error **errp)
     }
     list_for_each(c, &bs->parents, parent_node) {
         if (c->perm & BLK_PERM_WRITE) {
-            error_setg(errp, "Cannot make block node read-only, there is a "
-                       "writer on it");
+            error_setg(errp, "Read-only block node '%s' cannot support "
+                       "read-write users", bs->node_name);
             return false;
         }
     }

@@ -70,14 +70,17 @@ static void test_read_only(void)
 {
     g_auto(TestEnv) e = { 0 };
     g_autoptr(TestDisk) d = test_disk_new("d", 64 * KiB);
+    g_autofree char *message = NULL;
     BlockBackend *blk;
     char buf[512] = { 0 };
 
     test_env_init(&e);
     blk = open_two(&e);
+    message = g_strdup_printf("Read-only block node '%s' cannot support "
+                              "read-write users",
+                              bdrv_get_node_name(blk_bs(blk)));
     g_assert_cmpint(blk_pwrite(blk, 0, 512, buf, 0), ==, 0);
-    assert_refused(blk, "{'read-only':true}",
-                   "Cannot make block node read-only, there is a writer on it");
+    assert_refused(blk, "{'read-only':true}", message);
     g_assert_cmpint(blk_pwrite(blk, 0, 512, buf, 0), ==, 0);
 
     blk_set_perm(blk, BLK_PERM_CONSISTENT_READ, BLK_PERM_ALL, &error_abort);
