@@ -510,6 +510,7 @@ static int qcow2_get_info(BlockDriverState *bs, BlockDriverInfo *info)
 
     info->cluster_size = s->cluster_size;
     info->subcluster_size = s->subcluster_size;
+    info->vm_state_offset = ROUND_UP(s->disk_size, qcow2_l1_coverage(s));
     driver_lock(&s->lock);
     info->is_dirty = s->incompatible_features & QCOW2_INCOMPAT_DIRTY;
     driver_unlock(&s->lock);

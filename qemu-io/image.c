@@ -87,7 +87,7 @@ static int cmd_info(QemuIo *io, const IoCommand *cmd, int argc, char **argv)
 {
     BlockDriverState *bs = blk_bs(io->blk);
     BlockDriverInfo info = { 0 };
-    g_autofree char *cluster = NULL, *specific = NULL;
+    g_autofree char *cluster = NULL, *vm_state = NULL, *specific = NULL;
     Error *err = NULL;
     int ret;
 
@@ -97,9 +97,9 @@ static int cmd_info(QemuIo *io, const IoCommand *cmd, int argc, char **argv)
         return ret;
     }
     cluster = io_size_text(info.cluster_size);
-    /* No format here keeps the state of a machine. */
+    vm_state = io_size_text(info.vm_state_offset);
     printf("cluster size: %s\n"
-           "vm state offset: 0 bytes\n", cluster);
+           "vm state offset: %s\n", cluster, vm_state);
     specific = bdrv_specific_info_to_text(bs, &err);
     if (!specific) {
         error_report_err(err);

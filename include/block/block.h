@@ -72,6 +72,7 @@ enum {
 typedef struct BlockDriverInfo {
     int64_t cluster_size;             /* bytes; 0: no such unit */
     int64_t subcluster_size;
+    int64_t vm_state_offset;          /* behind the disk; 0: no place for it */
     bool is_dirty;
 } BlockDriverInfo;
 
