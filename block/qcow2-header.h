@@ -68,7 +68,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Qcow2Header, qcow2_header_free)
  */
 int qcow2_header_build(const Qcow2Header *h, uint8_t *buf);
 
-/* Neither corrupt nor dirty, by its incompatible features? */
+/* Not corrupt, by its incompatible features?  (What is dirty is repaired.) */
 bool qcow2_check_writable(uint64_t incompatible_features, Error **errp);
 
 /* A table of @entries of @entry_size bytes at @offset: aligned to clusters,

@@ -4,7 +4,9 @@
  *
  * Before an image becomes read-only all its tables are on the disk and it is
  * marked clean; nothing can fail then when the change is made.  To become
- * writable it must be neither corrupt nor dirty, as when it is opened.
+ * writable it must not be corrupt; if it is dirty, it is repaired first, as
+ * when it is opened.  That writes, so it is done when the file can be written
+ * already; if it fails, the image stays one that cannot be.
  *
  * Options that are not given stay.  The sizes of caches cannot change.
  *
@@ -111,12 +113,29 @@ bool qcow2_reopen_prepare(BlockDriverState *bs, json_t *options, int flags,
     return true;
 }
 
+/* Whoever had it last did not close it properly. */
+static void repair_if_dirty(BlockDriverState *bs)
+{
+    BDRVQcow2State *s = bs->opaque;
+    Error *err = NULL;
+
+    driver_lock(&s->lock);
+    s->refcounts_suspect = s->incompatible_features & QCOW2_INCOMPAT_DIRTY;
+    driver_unlock(&s->lock);
+    if (s->refcounts_suspect && qcow2_repair_dirty(bs, &err) < 0) {
+        error_reportf_err(err, "qcow2: '%s' cannot be written: ",
+                          bdrv_get_filename(bs));
+        qatomic_set(&s->corrupt, true);
+    }
+}
+
 /* The file can be written only now; if that fails, the image cannot. */
 static void begin_writing(BlockDriverState *bs)
 {
     BDRVQcow2State *s = bs->opaque;
     int ret = 0;
 
+    repair_if_dirty(bs);
     driver_lock(&s->lock);
     if (s->autoclear_features & ~(uint64_t)QCOW2_AUTOCLEAR_MASK) {
         s->autoclear_features &= QCOW2_AUTOCLEAR_MASK;

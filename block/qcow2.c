@@ -195,11 +195,6 @@ bool qcow2_check_writable(uint64_t incompatible_features, Error **errp)
                    "read/write");
         return false;
     }
-    if (incompatible_features & QCOW2_INCOMPAT_DIRTY) {
-        error_setg(errp, "qcow2: Image was not closed properly; its refcounts "
-                   "must be repaired before it can be opened read/write");
-        return false;
-    }
     return true;
 }
 
@@ -328,9 +323,7 @@ static bool open_image(BlockDriverState *bs, json_t *options, int flags,
 
     s->writable = (flags & BDRV_O_RDWR) && !(flags & BDRV_O_INACTIVE);
     if (!h || (s->writable && !(flags & BDRV_O_CHECK) &&
-               !qcow2_check_writable(h->incompatible_features &
-                                     ~(uint64_t)QCOW2_INCOMPAT_DIRTY,
-                                     errp))) {
+               !qcow2_check_writable(h->incompatible_features, errp))) {
         return false;
     }
     s->refcounts_suspect = s->writable && (h->incompatible_features &

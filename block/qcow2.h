@@ -574,7 +574,7 @@ void qcow2_signal_corruption_locked(BlockDriverState *bs, bool fatal,
 
 /* BlockDriver.check: counts and repairs; text about it goes to stderr. */
 int qcow2_check(BlockDriverState *bs, BdrvCheckResult *res, BdrvCheckMode fix);
-/* Opening an image for writing that was not closed properly: repair all.  0, or
+/* An image becomes writable that was not closed properly: repair all.  0, or
  * -errno with @errp if something is left to be repaired. */
 int qcow2_repair_dirty(BlockDriverState *bs, Error **errp);
 

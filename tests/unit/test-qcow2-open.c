@@ -8,6 +8,7 @@
 #include <glib/gstdio.h>
 #include "block/block-backend.h"
 #include "block/block-driver.h"
+#include "block/qcow2.h"
 #include "qemu/bswap.h"
 
 #define CLUSTER 65536
@@ -514,21 +515,39 @@ static void test_reopen(void)
     blk_unref(blk);
 }
 
-/* One that is marked stays read-only. */
-static void test_reopen_marked(void)
+static BlockBackend *open_marked(uint64_t features)
 {
-    for (int bit = 1; bit <= 2; bit++) {
-        g_autofree uint8_t *image = make_image(3);
-        BlockBackend *blk;
+    g_autofree uint8_t *image = make_image(3);
 
-        stq_be_p(image + 72, bit);
-        store("marked", image);
-        blk = open_image("marked", NULL, 0, &error_abort);
-        g_assert_false(bdrv_reopen(blk_bs(blk),
-                                   json_pack("{s:b}", "read-only", 0), NULL));
-        g_assert_true(bdrv_is_read_only(blk_bs(blk)));
-        blk_unref(blk);
-    }
+    stq_be_p(image + 72, features);
+    store("marked", image);
+    return open_image("marked", NULL, 0, &error_abort);
+}
+
+static void test_reopen_corrupt(void)
+{
+    BlockBackend *blk = open_marked(QCOW2_INCOMPAT_CORRUPT);
+
+    g_assert_false(bdrv_reopen(blk_bs(blk), json_pack("{s:b}", "read-only", 0),
+                               NULL));
+    g_assert_true(bdrv_is_read_only(blk_bs(blk)));
+    blk_unref(blk);
+}
+
+/* It is repaired, as it would have been if it had been opened so. */
+static void test_reopen_dirty(void)
+{
+    BlockBackend *blk = open_marked(QCOW2_INCOMPAT_DIRTY);
+    g_autofree uint8_t *back = NULL;
+    uint8_t byte = 0x5a;
+
+    g_assert_true(bdrv_reopen(blk_bs(blk), json_pack("{s:b}", "read-only", 0),
+                              &error_abort));
+    back = load("marked");
+    g_assert_cmpint(ldq_be_p(back + 72), ==, 0);
+    g_assert_true(blk_set_perm(blk, BLK_PERM_ALL, BLK_PERM_ALL, &error_abort));
+    g_assert_cmpint(blk_pwrite(blk, 0, 1, &byte, 0), ==, 0);
+    blk_unref(blk);
 }
 
 static void remove_dir(void)
@@ -653,8 +672,9 @@ int main(int argc, char **argv)
     g_test_add_func("/qcow2/options/cache-clean-interval",
                     test_clean_interval);
     g_test_add_func("/qcow2/reopen/read-only-and-back", test_reopen);
-    g_test_add_func("/qcow2/reopen/marked-stays-read-only",
-                    test_reopen_marked);
+    g_test_add_func("/qcow2/reopen/corrupt-stays-read-only",
+                    test_reopen_corrupt);
+    g_test_add_func("/qcow2/reopen/dirty-is-repaired", test_reopen_dirty);
     ret = g_test_run();
     block_graph_free(graph);
     remove_dir();
