@@ -57,4 +57,21 @@ typedef bool ReplayFn(ReplayCut cut, MemImage *image, void *opaque);
 bool replay_foreach(const WriteLogDisk *d, uint32_t seed, int max_systematic,
                     int num_random, ReplayFn *fn, void *opaque);
 
+/*
+ * Two disks of one machine, which lose their power at one moment: each keeps
+ * its own choice of what was not flushed.  Moments are after every change and
+ * flush of either; @fn gets, for each, all and nothing of both and of one each;
+ * then @num_random random ones of both.  The same rule for @max_systematic.
+ */
+typedef struct ReplayPair {
+    const WriteLogDisk *disks[2];
+    ReplayCut cuts[2];
+} ReplayPair;
+
+typedef bool ReplayPairFn(const ReplayPair *pair, MemImage *images[2],
+                          void *opaque);
+bool replay_foreach_pair(const WriteLogDisk *a, const WriteLogDisk *b,
+                         uint32_t seed, int max_systematic, int num_random,
+                         ReplayPairFn *fn, void *opaque);
+
 #endif

@@ -9,10 +9,12 @@
  * complete between the two are not durable by it.
  */
 #include "write-log.h"
+#include "qemu/atomic.h"
 #include "qemu/cutils.h"
 #include "block/block-driver.h"
 
 static GHashTable *disks;       /* id -> WriteLogDisk; control thread */
+static uint64_t next_order;     /* atomic */
 
 typedef struct WriteLogNode {
     WriteLogDisk *disk;
@@ -62,6 +64,7 @@ void write_log_disk_free(WriteLogDisk *d)
 static uint64_t append_locked(WriteLogDisk *d, WriteLogEntry e)
 {
     if (d->is_recording) {
+        e.order = qatomic_fetch_inc(&next_order);
         g_array_append_val(d->log, e);
     } else {
         g_free(e.data);

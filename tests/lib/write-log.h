@@ -6,7 +6,8 @@
  * below a format as its "file".  Any number of threads may use it.  Time is
  * the number of entries of the log so far; what the test says about itself
  * (a request begins, a flush has returned) goes into the same log as marks, so
- * everything has its place in one order.
+ * everything has its place in one order.  Entries of several disks are in one
+ * order, too, for what crashes together.
  *
  * Durability is that of a disk with a volatile cache: a flush covers what had
  * completed when it *began*, and its own entry stands where it ended.
@@ -40,6 +41,7 @@ typedef struct WriteLogEntry {
     int64_t bytes;
     uint8_t *data;              /* write; owned */
     size_t covers;              /* flush: entries below this one are durable */
+    uint64_t order;             /* among the entries of all disks */
     bool extends;               /* reaches past what was the end */
 } WriteLogEntry;
 

@@ -211,6 +211,46 @@ static void test_walk(void)
     g_assert_cmpint(seen.calls, ==, 5);
 }
 
+/* ---- Two disks ---- */
+
+static bool note_pair(const ReplayPair *pair, MemImage *images[2],
+                      void *opaque)
+{
+    g_autofree char *a = sectors_of(images[0]);
+    g_autofree char *b = sectors_of(images[1]);
+
+    g_hash_table_add(opaque, g_strdup_printf("%s %s", a, b));
+    return true;
+}
+
+/* a to the one, flushed; b to the other; c to the one, b flushed. */
+static void test_pair(void)
+{
+    static const char *const possible[] = {
+        ".. ..", "a. ..", "a. b.", "ac ..", "ac b.",
+    };
+    g_autoptr(WriteLogDisk) d = write_log_disk_new("d", mem_image_new(1024));
+    g_autoptr(WriteLogDisk) e = write_log_disk_new("e", mem_image_new(1024));
+    g_autoptr(GHashTable) images =
+        g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    BlockBackend *one = open_disk("d"), *other = open_disk("e");
+
+    write_log_start(d);
+    write_log_start(e);
+    put(one, 0, 1, 'a');
+    g_assert_cmpint(blk_flush(one), ==, 0);
+    put(other, 0, 1, 'b');
+    put(one, 1, 1, 'c');
+    g_assert_cmpint(blk_flush(other), ==, 0);
+    blk_unref(one);
+    blk_unref(other);
+    g_assert_true(replay_foreach_pair(d, e, 1, 1000, 300, note_pair, images));
+    for (size_t i = 0; i < ARRAY_SIZE(possible); i++) {
+        g_assert_true(g_hash_table_contains(images, possible[i]));
+    }
+    g_assert_cmpuint(g_hash_table_size(images), ==, ARRAY_SIZE(possible));
+}
+
 /* ---- Faults ---- */
 
 static void test_faults(void)
@@ -255,6 +295,7 @@ int main(int argc, char **argv)
     T("replay/bad-text", test_cut_text);
     T("replay/flush-covers-what-was-before-it", test_flush_covers_earlier);
     T("replay/walk-sees-all", test_walk);
+    T("replay/two-disks-in-one-order", test_pair);
     T("faults", test_faults);
     ret = g_test_run();
     block_graph_free(graph);
