@@ -1,0 +1,406 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A power cut, or a failing disk, while an overlay is committed to its backing
+ * file: qemu-img's own code, on two disks that lose their power together.
+ *
+ * Whatever is left of the two, together they read as before; a second commit
+ * completes, and then the backing file alone reads so.  Both are sound at any
+ * time, as the checker says that shares nothing with the driver.
+ */
+#include "proof-int.h"
+#include "qcow2-checker.h"
+#include "block/block-driver.h"
+#include "../../qemu-img/qemu-img.h"
+
+typedef struct Variant {
+    const char *name;
+    const char *top, *base;         /* options to create them */
+    const char *base_driver;
+    int64_t top_size, base_size;
+    bool compress;                  /* some of the overlay */
+    bool chain;                     /* another image below the base */
+} Variant;
+
+static const Variant variants[] = {
+    { "4k", "{'cluster_size':4096}", "{'cluster_size':4096}", "qcow2",
+      512 * KiB, 512 * KiB, .compress = true },
+    { "coarse-top", "{'cluster_size':65536}", "{'cluster_size':512}", "qcow2",
+      512 * KiB, 512 * KiB, .chain = true },
+    { "coarse-base", "{'cluster_size':512}",
+      "{'cluster_size':65536,'extended_l2':true}", "qcow2", 256 * KiB,
+      512 * KiB, .chain = true },
+    { "lazy-base", "{'cluster_size':16384,'extended_l2':true}",
+      "{'cluster_size':4096,'lazy_refcounts':true}", "qcow2", 512 * KiB,
+      512 * KiB, .chain = true },
+    { "base-grows", "{'cluster_size':4096}", "{'cluster_size':512}", "qcow2",
+      768 * KiB, 129 * KiB },
+    { "raw-base", "{'cluster_size':4096}", "{}", "raw", 512 * KiB, 300 * KiB },
+    { "version-2", "{'cluster_size':4096,'compat':'0.10'}",
+      "{'cluster_size':1024,'compat':'0.10'}", "qcow2", 256 * KiB, 256 * KiB,
+      .compress = true },
+};
+
+typedef struct Run {
+    const Variant *v;
+    uint32_t seed;
+    WriteLogDisk *top, *base, *bottom;
+    uint8_t *expected;              /* top over base, top_size bytes */
+    GString *why;
+} Run;
+
+static unsigned n_images, n_fired;
+
+/* ---- Opening ---- */
+
+static json_t *node(const char *driver, const char *disk)
+{
+    return json_pack("{s:s, s:{s:s, s:s}}", "driver", driver, "file", "driver",
+                     "write-log", "disk", disk);
+}
+
+static BlockBackend *open_base(const Run *r, const char *base, int flags,
+                               Error **errp)
+{
+    json_t *o = node(r->v->base_driver, base);
+
+    if (r->v->chain) {
+        json_object_set_new(o, "backing", node("raw", "bottom"));
+    }
+    return blk_new_open(img_graph(), NULL, NULL, o, flags, errp);
+}
+
+/* The options of the whole chain, as --image-opts takes them. */
+static char *chain_options(const Run *r, const char *top, const char *base)
+{
+    return g_strdup_printf("driver=qcow2,file.driver=write-log,file.disk=%s,"
+                           "backing.driver=%s,backing.file.driver=write-log,"
+                           "backing.file.disk=%s%s", top, r->v->base_driver,
+                           base, r->v->chain ? ",backing.backing.driver=raw,"
+                           "backing.backing.file.driver=write-log,"
+                           "backing.backing.file.disk=bottom" : "");
+}
+
+static BlockBackend *open_top(const Run *r, const char *top, const char *base,
+                              int flags)
+{
+    g_autofree char *options = chain_options(r, top, base);
+    const ImgOpen how = { .filename = options, .image_opts = true,
+                          .flags = flags };
+
+    return img_open(&how);
+}
+
+static int commit(const Run *r, const char *top, const char *base)
+{
+    static const ImgCommand cmd = { "commit", img_commit, "" };
+    g_autofree char *options = chain_options(r, top, base);
+    char *argv[] = { (char *)"commit", (char *)"-q", (char *)"--image-opts",
+                     options, NULL };
+
+    optind = 0;
+    return img_commit(&cmd, ARRAY_SIZE(argv) - 1, argv);
+}
+
+/* ---- Making them ---- */
+
+static void create(const char *driver, const char *disk, const char *options,
+                   int64_t size)
+{
+    g_autofree char *name = g_strdup_printf("write-log:%s", disk);
+    json_t *o = options_from_json(options, &error_abort);
+
+    json_object_set_new(o, "size", json_integer(size));
+    g_assert_true(bdrv_create(img_graph(), driver, name, o, &error_abort));
+}
+
+static int write_something(BlockBackend *blk, GRand *rand, int64_t at,
+                           int64_t bytes, int flags)
+{
+    g_autofree uint8_t *buf = g_malloc(bytes);
+
+    for (int64_t i = 0; i < bytes; i++) {
+        buf[i] = i % 512 ? buf[i - 1] : g_rand_int_range(rand, 1, 256);
+    }
+    return blk_pwrite(blk, at, bytes, buf, flags);
+}
+
+static void scribble(BlockBackend *blk, GRand *rand, int n, bool compress)
+{
+    int64_t sectors = blk_getlength(blk) / 512;
+
+    for (int i = 0; i < n; i++) {
+        int64_t at = g_rand_int_range(rand, 0, sectors);
+        int64_t bytes = g_rand_int_range(rand, 1, 64);
+        int dice = g_rand_int_range(rand, 0, 6), ret;
+
+        bytes = MIN(bytes, sectors - at) * 512;
+        at *= 512;
+        if (dice == 0) {
+            ret = blk_pwrite_zeroes(blk, at, bytes, 0);
+        } else if (dice == 1) {
+            ret = blk_pwrite_zeroes(blk, at, bytes, BDRV_REQ_MAY_UNMAP);
+        } else if (dice == 2 && compress) {
+            ret = write_something(blk, rand, QEMU_ALIGN_DOWN(at, 4096), 4096,
+                                  BDRV_REQ_WRITE_COMPRESSED);
+        } else {
+            ret = write_something(blk, rand, at, bytes, 0);
+        }
+        g_assert_cmpint(ret, ==, 0);
+    }
+}
+
+static void run_begin(Run *r, const Variant *v, uint32_t seed)
+{
+    g_autoptr(GRand) rand = g_rand_new_with_seed(seed);
+    BlockBackend *blk;
+
+    *r = (Run){ .v = v, .seed = seed, .why = g_string_new(NULL) };
+    r->top = write_log_disk_new("top", mem_image_new(0));
+    r->base = write_log_disk_new("base", mem_image_new(0));
+    r->bottom = write_log_disk_new("bottom", mem_image_new(400 * KiB));
+    for (int64_t at = 0; at < 400 * KiB; at += 48 * KiB) {
+        mem_image_fill(r->bottom->img, at, 0xb0, 40 * KiB);
+    }
+    create("qcow2", "top", v->top, v->top_size);
+    create(v->base_driver, "base", v->base, v->base_size);
+    blk = open_base(r, "base", BDRV_O_RDWR | BDRV_O_UNMAP, &error_abort);
+    scribble(blk, rand, 15, false);
+    blk_unref(blk);
+    blk = open_top(r, "top", "base", BDRV_O_RDWR | BDRV_O_UNMAP);
+    scribble(blk, rand, 25, v->compress);
+    r->expected = g_malloc(v->top_size);
+    g_assert_cmpint(blk_pread(blk, 0, v->top_size, r->expected, 0), ==, 0);
+    blk_unref(blk);
+    write_log_start(r->top);
+    write_log_start(r->base);
+}
+
+static void run_end(Run *r)
+{
+    write_log_disk_free(r->top);
+    write_log_disk_free(r->base);
+    write_log_disk_free(r->bottom);
+    g_free(r->expected);
+    g_string_free(r->why, TRUE);
+}
+
+/* ---- What is left ---- */
+
+static bool is_sound(Run *r, const WriteLogDisk *d, bool may_leak)
+{
+    Qcow2CheckerResult res;
+
+    if (!qcow2_checker_run(d->img, &res, r->why) ||
+        (!may_leak && (res.leaks || res.is_dirty))) {
+        g_string_append_printf(r->why, ", %s: %u leaks", d->id, res.leaks);
+        return false;
+    }
+    return true;
+}
+
+static bool reads_as_before(Run *r, BlockBackend *blk, const char *what)
+{
+    int64_t size = r->v->top_size;
+    g_autofree uint8_t *buf = g_malloc(size);
+    int ret = blk ? blk_pread(blk, 0, size, buf, 0) : -ENOENT;
+    int64_t i = 0;
+
+    if (ret < 0) {
+        g_string_append_printf(r->why, "%s: %s", what, strerror(-ret));
+        return false;
+    }
+    while (i < size && buf[i] == r->expected[i]) {
+        i++;
+    }
+    if (i < size) {
+        g_string_append_printf(r->why, "%s: %#x at %" PRId64 ", not %#x", what,
+                               buf[i], i, r->expected[i]);
+    }
+    return i == size;
+}
+
+static bool together(Run *r, int flags)
+{
+    BlockBackend *blk = open_top(r, "left-top", "left-base", flags);
+    bool ok = reads_as_before(r, blk, "both together");
+
+    if (blk) {
+        blk_unref(blk);
+    }
+    return ok;
+}
+
+static bool base_alone(Run *r)
+{
+    Error *err = NULL;
+    BlockBackend *blk = open_base(r, "left-base", 0, &err);
+    bool ok;
+
+    if (!blk) {
+        g_string_append(r->why, error_get_pretty(err));
+        error_free(err);
+        return false;
+    }
+    ok = reads_as_before(r, blk, "the backing file after a second commit");
+    blk_unref(blk);
+    return ok;
+}
+
+static bool check_disks(Run *r, WriteLogDisk *top, WriteLogDisk *base)
+{
+    bool is_qcow2 = g_str_equal(r->v->base_driver, "qcow2");
+
+    if (!is_sound(r, top, true) || (is_qcow2 && !is_sound(r, base, true)) ||
+        !together(r, 0)) {
+        return false;
+    }
+    if (commit(r, "left-top", "left-base") != 0) {
+        g_string_append(r->why, "a second commit fails");
+        return false;
+    }
+    return base_alone(r) && together(r, BDRV_O_RDWR) &&
+           is_sound(r, top, true) && (!is_qcow2 || is_sound(r, base, true));
+}
+
+static bool check_left(Run *r, const MemImage *top, const MemImage *base)
+{
+    g_autoptr(WriteLogDisk) t =
+        write_log_disk_new("left-top", mem_image_clone(top));
+    g_autoptr(WriteLogDisk) b =
+        write_log_disk_new("left-base", mem_image_clone(base));
+
+    n_images++;
+    return check_disks(r, t, b);
+}
+
+static bool check_pair(const ReplayPair *pair, MemImage *images[2],
+                       void *opaque)
+{
+    Run *r = opaque;
+    g_autofree char *a = NULL, *b = NULL;
+
+    if (check_left(r, images[0], images[1])) {
+        return true;
+    }
+    a = replay_cut_format(pair->cuts[0]);
+    b = replay_cut_format(pair->cuts[1]);
+    g_string_append_printf(r->why, "\n  overlay cut at %s, backing file at %s",
+                           a, b);
+    return false;
+}
+
+/* ---- Tests ---- */
+
+static void report(const Run *r)
+{
+    g_test_message("%s: %s\n  --seed=%u", r->v->name, r->why->str, r->seed);
+    g_test_fail();
+}
+
+static void test_crash(const void *opaque)
+{
+    int n = proof_scale();
+
+    for (int i = 0; i < n; i++) {
+        Run r;
+        bool ok;
+
+        run_begin(&r, opaque, proof_seed() + i);
+        ok = commit(&r, "top", "base") == 0;
+        if (!ok) {
+            g_string_append(r.why, "the commit fails");
+        }
+        ok = ok && replay_foreach_pair(r.top, r.base, r.seed,
+                                       800 / proof_stride(),
+                                       200 / proof_stride(), check_pair, &r);
+        if (!ok) {
+            report(&r);
+        }
+        run_end(&r);
+        if (!ok) {
+            return;
+        }
+    }
+}
+
+static const WriteLogFault faults[] = {
+    { WLOG_ALL, 0, EIO },
+    { 1u << WLOG_WRITE, 0, EIO, .torn = true },
+    { WLOG_CHANGES, 0, ENOSPC, .forever = true },
+    { 1u << WLOG_FLUSH, 0, EIO },
+};
+
+/* Returns whether there is a next one. */
+static bool fail_one(const Variant *v, uint32_t seed, bool of_base,
+                     WriteLogFault fault)
+{
+    bool ok, fired;
+    Run r;
+    int status;
+
+    run_begin(&r, v, seed);
+    write_log_fail(of_base ? r.base : r.top, fault);
+    status = commit(&r, "top", "base");
+    fired = write_log_fired(of_base ? r.base : r.top);
+    ok = fired || status == 0;
+    if (!ok) {
+        g_string_append(r.why, "the commit fails without a fault");
+    }
+    ok = ok && check_left(&r, r.top->img, r.base->img) &&
+         replay_foreach_pair(r.top, r.base, seed, 8, 4, check_pair, &r);
+    n_fired += fired;
+    if (!ok) {
+        g_string_append_printf(r.why, "\n  fault %d of mask %#x, of the %s",
+                               fault.nth, fault.mask,
+                               of_base ? "backing file" : "overlay");
+        report(&r);
+    }
+    run_end(&r);
+    return ok && fired;
+}
+
+static void test_fail_nth(const void *opaque)
+{
+    int stride = (proof_scale() > 1 ? 1 : 5) * proof_stride();
+    uint32_t seed = proof_seed();
+
+    for (size_t k = 0; k < 2 * ARRAY_SIZE(faults) && !g_test_failed(); k++) {
+        WriteLogFault fault = faults[k / 2];
+
+        fault.nth = 1 + seed % stride;
+        while (fail_one(opaque, seed, k % 2, fault)) {
+            fault.nth += stride;
+        }
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static const struct {
+        const char *name;
+        void (*fn)(const void *opaque);
+    } tests[] = {
+        { "crash", test_crash }, { "fail-nth", test_fail_nth },
+    };
+    int ret;
+
+#ifdef __GLIBC__
+    /* What failing commits say is not news. */
+    stderr = fopen("/dev/null", "w");
+#endif
+    proof_init(&argc, &argv);
+    g_test_init(&argc, &argv, NULL);
+    for (size_t i = 0; i < G_N_ELEMENTS(tests); i++) {
+        for (size_t k = 0; k < G_N_ELEMENTS(variants); k++) {
+            g_autofree char *name = g_strdup_printf("/proof/qcow2-commit/%s/%s",
+                                                    tests[i].name,
+                                                    variants[k].name);
+
+            g_test_add_data_func(name, &variants[k], tests[i].fn);
+        }
+    }
+    ret = g_test_run();
+    printf("# %u pairs of images, %u faults\n", n_images, n_fired);
+    block_graph_free(img_graph());
+    return ret;
+}
