@@ -94,6 +94,9 @@ static void count_refblock(Qcow2Check *chk, uint32_t i)
         count_outside(chk, i);
         return;
     }
+    /* Of width 1, counts do not show that there are two. */
+    chk->need_rebuild |= qcow2_refs_get(chk->refs,
+                                        offset >> s->cluster_bits) != 0;
     qcow2_check_count(chk, offset, s->cluster_size);
     refs = qcow2_refs_get(chk->refs, offset >> s->cluster_bits);
     if (refs != 1) {

@@ -406,6 +406,27 @@ static void test_leaks_only(void)
     qcow2_image_free(img);
 }
 
+/* Counts one bit wide do not get to two. */
+static void test_block_twice_narrow(void)
+{
+    g_autofree char *data = NULL;
+    Qcow2Image *img;
+    gsize size;
+
+    if (!qcow2_image_can_run()) {
+        return;
+    }
+    img = qcow2_image_new("cluster_size=512,refcount_bits=1", 3 * MiB, false);
+    qcow2_image_open(img, NULL);
+    qcow2_image_write(img, 0, 3 * MiB, 5, 0);
+    qcow2_image_close(img);
+    load(img, &data, &size);
+    hurt_reftable_twice((uint8_t *)data);
+    store(img, data, size);
+    repair_whole(img);
+    qcow2_image_free(img);
+}
+
 static void hurt_dirty(uint8_t *d)
 {
     hurt_snapshot_short(d);
@@ -447,6 +468,8 @@ int main(int argc, char **argv)
         g_test_add_data_func(cut, &damages[i], test_interrupted);
     }
     g_test_add_func("/qcow2-check/leaks-only", test_leaks_only);
+    g_test_add_func("/qcow2-check/block-twice-narrow",
+                    test_block_twice_narrow);
     g_test_add_func("/qcow2-check/dirty/open", test_dirty_open);
     return g_test_run();
 }
