@@ -43,6 +43,7 @@ typedef struct Image {
     uint64_t n_clusters;
     Cluster *clusters;
     uint64_t reftable, n_reftable;
+    GHashTable *dangers;        /* collect them, and go on; or NULL */
 } Image;
 
 static bool G_GNUC_PRINTF(2, 3) bad(Image *im, const char *format, ...)
@@ -90,6 +91,12 @@ static uint64_t entry_of_block(const Image *im, uint64_t block, uint64_t i)
     return value;
 }
 
+static bool is_block(const Image *im, uint64_t block)
+{
+    return block && block % im->cluster_size == 0 &&
+           block >> im->cluster_bits < im->n_clusters;
+}
+
 static uint64_t refcount(const Image *im, uint64_t cluster)
 {
     uint64_t per = im->cluster_size * 8 >> im->refcount_order;
@@ -97,24 +104,32 @@ static uint64_t refcount(const Image *im, uint64_t cluster)
     uint64_t block = index < im->n_reftable ?
                      read64(im, im->reftable + index * 8) : 0;
 
-    return block ? entry_of_block(im, block, cluster % per) : 0;
+    return is_block(im, block) ? entry_of_block(im, block, cluster % per) : 0;
 }
 
 /* ---- References ---- */
+
+/* Several users, where there may be only one. */
+static bool in_danger(Image *im, uint64_t c)
+{
+    return im->dangers &&
+           (g_hash_table_add(im->dangers, (gpointer)(uintptr_t)c), true);
+}
 
 static bool add_one(Image *im, uint64_t c, Use use, bool alone)
 {
     Cluster *cluster = &im->clusters[c];
 
-    if (cluster->use != USE_NONE && cluster->use != use) {
+    if (cluster->use != USE_NONE && cluster->use != use && !in_danger(im, c)) {
         return bad(im, "cluster %" PRIu64 " is used as %d and as %d", c,
                    cluster->use, use);
     }
-    if (use == USE_SINGLE && cluster->refs) {
+    if (use == USE_SINGLE && cluster->refs && !in_danger(im, c)) {
         return bad(im, "cluster %" PRIu64 " of tables is used twice", c);
     }
     if (cluster->refs && (alone || cluster->alone) &&
-        !(im->features & INCOMPAT_DIRTY && im->result->snapshots)) {
+        !(im->features & INCOMPAT_DIRTY && im->result->snapshots) &&
+        !in_danger(im, c)) {
         return bad(im, "cluster %" PRIu64 " has several users, and one says "
                    "COPIED", c);
     }
@@ -149,7 +164,8 @@ static bool check_copied(Image *im, const char *what, uint64_t entry)
 {
     uint64_t n = refcount(im, (entry & OFFSET) >> im->cluster_bits);
 
-    if (im->features & INCOMPAT_DIRTY || !!(entry & COPIED) == (n == 1)) {
+    if (im->dangers || im->features & INCOMPAT_DIRTY ||
+        !!(entry & COPIED) == (n == 1)) {
         return true;
     }
     im->result->miscopied++;
@@ -270,6 +286,9 @@ static bool walk_refcounts(Image *im)
     for (uint64_t i = 0; i < im->n_reftable; i++) {
         uint64_t block = read64(im, im->reftable + i * 8);
 
+        if (im->dangers && !is_block(im, block)) {
+            continue;
+        }
         if (block && !add(im, block, im->cluster_size, USE_SINGLE, false)) {
             return bad(im, ": refcount block %" PRIu64, i);
         }
@@ -304,7 +323,7 @@ static bool compare(Image *im)
 
         im->result->clusters += refs > 0;
         im->result->leaks += n > refs;
-        if (n < refs) {
+        if (n < refs && !in_danger(im, c)) {
             return bad(im, "cluster %" PRIu64 " has refcount %" PRIu64
                        ", but %u references", c, n, refs);
         }
@@ -329,23 +348,44 @@ static bool read_header(Image *im)
     im->n_clusters = ((uint64_t)mem_image_size(im->img) >> im->cluster_bits) +
                      BEHIND_END;
     im->result->is_dirty = im->features & INCOMPAT_DIRTY;
+    if (im->dangers) {
+        im->features &= ~(uint64_t)(INCOMPAT_DIRTY | INCOMPAT_CORRUPT);
+    }
     return !(im->features & INCOMPAT_CORRUPT) || bad(im, "the corrupt bit");
+}
+
+static bool run(Image *im)
+{
+    bool ok;
+
+    *im->result = (Qcow2CheckerResult){ 0 };
+    if (!read_header(im)) {
+        return false;
+    }
+    im->clusters = g_new0(Cluster, im->n_clusters);
+    ok = add(im, 0, im->cluster_size, USE_SINGLE, false) &&
+         walk_refcounts(im) && walk_snapshots(im) && walk_crypto(im) &&
+         walk_l1(im, read64(im, 40), read32(im, 36), true) && compare(im);
+    g_free(im->clusters);
+    return ok;
 }
 
 bool qcow2_checker_run(const MemImage *img, Qcow2CheckerResult *result,
                        GString *why)
 {
     Image im = { .img = img, .result = result, .why = why };
-    bool ok;
 
-    *result = (Qcow2CheckerResult){ 0 };
-    if (!read_header(&im)) {
-        return false;
+    return run(&im);
+}
+
+GHashTable *qcow2_checker_dangers(const MemImage *img, GString *why)
+{
+    Qcow2CheckerResult result;
+    Image im = { .img = img, .result = &result, .why = why,
+                 .dangers = g_hash_table_new(NULL, NULL) };
+
+    if (!run(&im)) {
+        g_clear_pointer(&im.dangers, g_hash_table_destroy);
     }
-    im.clusters = g_new0(Cluster, im.n_clusters);
-    ok = add(&im, 0, im.cluster_size, USE_SINGLE, false) &&
-         walk_refcounts(&im) && walk_snapshots(&im) && walk_crypto(&im) &&
-         walk_l1(&im, read64(&im, 40), read32(&im, 36), true) && compare(&im);
-    g_free(im.clusters);
-    return ok;
+    return im.dangers;
 }

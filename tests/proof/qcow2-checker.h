@@ -30,4 +30,13 @@ typedef struct Qcow2CheckerResult {
 bool qcow2_checker_run(const MemImage *img, Qcow2CheckerResult *result,
                        GString *why);
 
+/*
+ * Of an image whose refcounts, refcount table and COPIED flags may be anything:
+ * the clusters that are in danger (numbers, as pointers), because their
+ * refcount is lower than their references or because they have several users
+ * of which one says COPIED.  The bits that say dirty and corrupt do not count.
+ * NULL: tables cannot be followed, says @why.
+ */
+GHashTable *qcow2_checker_dangers(const MemImage *img, GString *why);
+
 #endif

@@ -1,0 +1,472 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A power cut, or a failing disk, while an image is repaired.
+ *
+ * An image with snapshots is damaged at random, in all that a repair can put
+ * right: refcounts, the refcount table, COPIED flags, the dirty and the corrupt
+ * bit (qcow2-damage.h).  Then it is repaired, by a check or, if it is dirty, by
+ * being opened.  What an interruption leaves must
+ * not be worse than what there was: all that could be read still can be; no
+ * cluster has come into danger of being overwritten that was not; a second
+ * repair completes; then nothing is wrong any more, by the driver's check and
+ * by the checker that shares nothing with it, and writing damages nothing.
+ */
+#include "proof-int.h"
+#include "qcow2-checker.h"
+#include "qcow2-damage.h"
+#include "block/block-driver.h"
+#include "block/snapshot.h"
+
+#define MAX_SNAPSHOTS 3
+#define FIX_ALL (BDRV_FIX_LEAKS | BDRV_FIX_ERRORS)
+
+typedef struct Variant {
+    const char *name;
+    const char *create;
+    int64_t compress_unit;
+    bool no_snapshots;
+} Variant;
+
+static const Variant variants[] = {
+    { "512", "{'cluster_size':512}", 512 },
+    { "512-refcount-64", "{'cluster_size':512,'refcount_bits':64}" },
+    { "512-refcount-1", "{'cluster_size':512,'refcount_bits':1}", 0, true },
+    { "4k", "{'cluster_size':4096}", 4096 },
+    { "4k-refcount-4", "{'cluster_size':4096,'refcount_bits':4}" },
+    { "extended-l2", "{'cluster_size':16384,'extended_l2':true}", 16384 },
+    { "64k", "{'cluster_size':65536}", 65536 },
+    { "version-2", "{'cluster_size':1024,'compat':'0.10'}", 1024 },
+};
+
+/* What a guest, or who loads a snapshot, reads. */
+typedef struct Contents {
+    int64_t size;
+    int n;                          /* the disk, and the snapshots */
+    uint8_t *data[1 + MAX_SNAPSHOTS];
+} Contents;
+
+typedef struct Run {
+    const Variant *v;
+    uint32_t seed;
+    int fix;                        /* of the repair that is interrupted … */
+    bool by_open;                   /* … unless opening the image does it */
+    BlockGraph *graph;
+    WriteLogDisk *disk;             /* damaged */
+    GHashTable *dangers;            /* in the beginning */
+    Contents before;
+    GString *why;
+} Run;
+
+static unsigned n_images, n_dangerous, n_opened, n_fired;
+
+/* ---- Opening and reading ---- */
+
+static BlockBackend *open_disk(Run *r, const char *id, int flags)
+{
+    json_t *o = json_pack("{s:s, s:{s:s, s:s}}", "driver", "qcow2", "file",
+                          "driver", "write-log", "disk", id);
+    Error *err = NULL;
+    BlockBackend *blk = blk_new_open(r->graph, NULL, NULL, o, flags, &err);
+
+    if (!blk) {
+        g_string_append_printf(r->why, "does not open: %s",
+                               error_get_pretty(err));
+        error_free(err);
+    }
+    return blk;
+}
+
+/* The disk, or snapshot number @i - 1 of it. */
+static uint8_t *read_one(Run *r, const char *id, int i, int64_t size)
+{
+    g_autofree char *name = g_strdup_printf("s%d", i - 1);
+    BlockBackend *blk = open_disk(r, id, 0);
+    g_autofree uint8_t *buf = g_malloc(size);
+    bool ok = blk;
+
+    if (ok && i) {
+        ok = bdrv_snapshot_load_tmp(blk_bs(blk), NULL, name, NULL);
+    }
+    ok = ok && blk_pread(blk, 0, size, buf, 0) == 0;
+    if (blk) {
+        blk_unref(blk);
+    }
+    if (!ok) {
+        g_string_append_printf(r->why, ", %s cannot be read", i ? name : "it");
+    }
+    return ok ? g_steal_pointer(&buf) : NULL;
+}
+
+static bool reads_as_before(Run *r, const char *id)
+{
+    const Contents *c = &r->before;
+
+    for (int i = 0; i < c->n; i++) {
+        g_autofree uint8_t *now = read_one(r, id, i, c->size);
+
+        if (!now) {
+            return false;
+        }
+        if (memcmp(now, c->data[i], c->size)) {
+            g_string_append_printf(r->why, "%s is not what it was",
+                                   i ? "a snapshot" : "the disk");
+            return false;
+        }
+    }
+    return true;
+}
+
+/* ---- An image ---- */
+
+static void scribble(BlockBackend *blk, GRand *rand, int n, int64_t unit)
+{
+    int64_t size = blk_getlength(blk);
+
+    for (int i = 0; i < n; i++) {
+        int64_t at = g_rand_int_range(rand, 0, size / 512) * 512;
+        int64_t bytes = g_rand_int_range(rand, 1, 40) * 512;
+        bool compress = unit && i % 4 == 0;
+        g_autofree uint8_t *buf = NULL;
+
+        at = compress ? QEMU_ALIGN_DOWN(at, unit) : at;
+        bytes = compress ? unit : MIN(bytes, size - at);
+        buf = g_malloc(bytes);
+        memset(buf, g_rand_int_range(rand, 1, 256), bytes);
+        g_assert_cmpint(i % 8 == 1 ? blk_pwrite_zeroes(blk, at, bytes, 0) :
+                        i % 8 == 5 ? blk_pdiscard(blk, at, bytes) :
+                        blk_pwrite(blk, at, bytes, buf, compress ?
+                                   BDRV_REQ_WRITE_COMPRESSED : 0), ==, 0);
+    }
+}
+
+static void make_image(Run *r, GRand *rand)
+{
+    json_t *o = options_from_json(r->v->create, &error_abort);
+    BlockBackend *blk;
+
+    r->before.size = 256 * KiB;
+    json_object_set_new(o, "size", json_integer(r->before.size));
+    bdrv_create(r->graph, "qcow2", "write-log:hurt", o, &error_abort);
+    blk = open_disk(r, "hurt", BDRV_O_RDWR | BDRV_O_UNMAP);
+    scribble(blk, rand, 20, r->v->compress_unit);
+    r->before.n = 1;
+    while (!r->v->no_snapshots && r->before.n <= MAX_SNAPSHOTS) {
+        QEMUSnapshotInfo sn = { .date_sec = 1 };
+
+        snprintf(sn.name, sizeof(sn.name), "s%d", r->before.n - 1);
+        g_assert_true(bdrv_snapshot_create(blk_bs(blk), &sn, &error_abort));
+        r->before.n++;
+        scribble(blk, rand, 6, r->v->compress_unit);
+    }
+    blk_unref(blk);
+}
+
+static bool is_only_dirty(const MemImage *img)
+{
+    uint8_t header[80];
+
+    mem_image_read(img, 0, header, sizeof(header));
+    return header[7] >= 3 && (header[79] & 3) == 1;
+}
+
+static void run_begin(Run *r, const Variant *v, uint32_t seed)
+{
+    g_autoptr(GRand) rand = g_rand_new_with_seed(seed);
+
+    *r = (Run){ .v = v, .seed = seed, .why = g_string_new(NULL) };
+    r->graph = block_graph_new();
+    r->disk = write_log_disk_new("hurt", mem_image_new(0));
+    r->fix = g_rand_int_range(rand, 0, 4) ? FIX_ALL : BDRV_FIX_LEAKS;
+    make_image(r, rand);
+    for (int i = 0; i < r->before.n; i++) {
+        r->before.data[i] = read_one(r, "hurt", i, r->before.size);
+        g_assert_nonnull(r->before.data[i]);
+    }
+    qcow2_damage(r->disk->img, rand);
+    r->by_open = is_only_dirty(r->disk->img);
+    n_opened += r->by_open;
+    r->dangers = qcow2_checker_dangers(r->disk->img, r->why);
+    g_assert_nonnull(r->dangers);
+    n_dangerous += g_hash_table_size(r->dangers) > 0;
+    write_log_start(r->disk);
+}
+
+static void run_end(Run *r)
+{
+    write_log_disk_free(r->disk);
+    block_graph_free(r->graph);
+    for (int i = 0; i < r->before.n; i++) {
+        g_free(r->before.data[i]);
+    }
+    g_hash_table_destroy(r->dangers);
+    g_string_free(r->why, TRUE);
+}
+
+/* ---- Repair ---- */
+
+static int check(Run *r, const char *id, int fix, BdrvCheckResult *res)
+{
+    BlockBackend *blk = open_disk(r, id, BDRV_O_CHECK |
+                                  (fix ? BDRV_O_RDWR : 0));
+    BlockDriverState *bs = blk ? blk_bs(blk) : NULL;
+    int ret;
+
+    *res = (BdrvCheckResult){ 0 };
+    if (!blk) {
+        return -EINVAL;
+    }
+    bdrv_drained_begin(bs);
+    ret = bs->drv->check(bs, res, fix);
+    bdrv_drained_end(bs);
+    blk_unref(blk);
+    return ret;
+}
+
+/* The one that is interrupted. */
+static int repair(Run *r, BdrvCheckResult *res)
+{
+    BlockBackend *blk;
+
+    if (!r->by_open) {
+        return check(r, "hurt", r->fix, res);
+    }
+    *res = (BdrvCheckResult){ 0 };
+    blk = open_disk(r, "hurt", BDRV_O_RDWR);
+    if (blk) {
+        blk_unref(blk);
+    }
+    return blk ? 0 : -EIO;
+}
+
+static bool is_clean(Run *r, int ret, const BdrvCheckResult *res)
+{
+    if (ret < 0 || res->corruptions || res->leaks || res->check_errors) {
+        g_string_append_printf(r->why, "check returns %d, %" PRId64
+                               " corruptions, %" PRId64 " leaks, %" PRId64
+                               " errors", ret, res->corruptions, res->leaks,
+                               res->check_errors);
+        return false;
+    }
+    return true;
+}
+
+static bool repairs(Run *r, WriteLogDisk *d)
+{
+    Qcow2CheckerResult own;
+    BdrvCheckResult res;
+    int ret = check(r, d->id, FIX_ALL, &res);
+
+    if (!is_clean(r, ret, &res)) {
+        g_string_append(r->why, " (a second repair)");
+        return false;
+    }
+    ret = check(r, d->id, 0, &res);
+    if (!is_clean(r, ret, &res) || !qcow2_checker_run(d->img, &own, r->why)) {
+        return false;
+    }
+    if (own.leaks || own.miscopied || own.is_dirty) {
+        g_string_append_printf(r->why, "after a second repair %u leaks, %u "
+                               "wrong COPIED flags, dirty %d", own.leaks,
+                               own.miscopied, own.is_dirty);
+        return false;
+    }
+    return true;
+}
+
+/* ---- What is left ---- */
+
+static bool not_more_dangerous(Run *r, const MemImage *img)
+{
+    GHashTable *now = qcow2_checker_dangers(img, r->why);
+    GHashTableIter iter;
+    gpointer cluster;
+    bool ok = now;
+
+    if (ok) {
+        g_hash_table_iter_init(&iter, now);
+    }
+    while (ok && g_hash_table_iter_next(&iter, &cluster, NULL)) {
+        ok = g_hash_table_contains(r->dangers, cluster);
+        if (!ok) {
+            g_string_append_printf(r->why, "cluster %zu has come into danger",
+                                   (size_t)(uintptr_t)cluster);
+        }
+    }
+    g_clear_pointer(&now, g_hash_table_destroy);
+    return ok;
+}
+
+/* The snapshots, and the rest of the disk, stay what they are. */
+static bool can_be_written(Run *r, const char *id)
+{
+    Contents *c = &r->before;
+    BlockBackend *blk = open_disk(r, id, BDRV_O_RDWR);
+    g_autofree uint8_t *saved = g_memdup2(c->data[0], c->size);
+    g_autoptr(GRand) rand = g_rand_new_with_seed(r->seed);
+    bool ok = blk;
+
+    for (int i = 0; ok && i < 8; i++) {
+        int64_t at = g_rand_int_range(rand, 0, c->size / 512) * 512;
+        int64_t bytes = MIN(20 * 512, c->size - at);
+
+        memset(c->data[0] + at, 1 + i, bytes);
+        ok = blk_pwrite(blk, at, bytes, c->data[0] + at, 0) == 0;
+    }
+    if (blk) {
+        blk_unref(blk);
+    }
+    if (!ok) {
+        g_string_append(r->why, "what was repaired cannot be written");
+    }
+    ok = ok && reads_as_before(r, id);
+    memcpy(c->data[0], saved, c->size);
+    return ok;
+}
+
+static bool check_left(Run *r, const MemImage *img)
+{
+    g_autoptr(WriteLogDisk) d =
+        write_log_disk_new("left", mem_image_clone(img));
+    bool ok = not_more_dangerous(r, img) && reads_as_before(r, "left") &&
+              repairs(r, d) && can_be_written(r, "left");
+
+    n_images++;
+    if (!ok) {
+        proof_save(img);
+    }
+    return ok;
+}
+
+static bool check_cut(ReplayCut cut, MemImage *img, void *opaque)
+{
+    Run *r = opaque;
+    g_autofree char *text = NULL;
+
+    if (check_left(r, img)) {
+        return true;
+    }
+    text = replay_cut_format(cut);
+    g_string_append_printf(r->why, "\n  cut at %s of %u", text,
+                           r->disk->log->len);
+    return false;
+}
+
+/* ---- Tests ---- */
+
+static bool report(const Run *r, bool ok)
+{
+    if (!ok) {
+        g_test_message("%s: %s\n  --seed=%u", r->v->name, r->why->str,
+                       r->seed);
+        g_test_fail();
+    }
+    return ok;
+}
+
+static bool crash_one(const Variant *v, uint32_t seed)
+{
+    BdrvCheckResult res;
+    Run r;
+    bool ok;
+    int ret;
+
+    run_begin(&r, v, seed);
+    ret = repair(&r, &res);
+    ok = (r.fix != FIX_ALL && !r.by_open) || is_clean(&r, ret, &res);
+    ok = ok && replay_foreach(r.disk, seed, 150 / proof_stride(),
+                              50 / proof_stride(), check_cut, &r);
+    report(&r, ok);
+    run_end(&r);
+    return ok;
+}
+
+static void test_crash(const void *opaque)
+{
+    uint32_t seed = proof_seed();
+
+    for (int i = 0; i < 6 * proof_scale() / proof_stride() + 1; i++) {
+        if (!crash_one(opaque, seed + i)) {
+            return;
+        }
+    }
+}
+
+static const WriteLogFault faults[] = {
+    { WLOG_ALL, 0, EIO },
+    { 1u << WLOG_WRITE, 0, EIO, .torn = true },
+    { WLOG_CHANGES, 0, ENOSPC, .forever = true },
+    { 1u << WLOG_FLUSH, 0, EIO },
+    { 1u << WLOG_READ, 0, EIO, .forever = true },
+};
+
+/* Returns whether there is a next one. */
+static bool fail_one(const Variant *v, uint32_t seed, WriteLogFault fault)
+{
+    BdrvCheckResult res;
+    bool ok, fired;
+    Run r;
+    int ret;
+
+    run_begin(&r, v, seed);
+    write_log_fail(r.disk, fault);
+    ret = repair(&r, &res);
+    fired = write_log_fired(r.disk);
+    g_string_truncate(r.why, 0);
+    ok = fired || (r.fix != FIX_ALL && !r.by_open) || is_clean(&r, ret, &res);
+    ok = ok && check_left(&r, r.disk->img) &&
+         replay_foreach(r.disk, seed, 6, 3, check_cut, &r);
+    n_fired += fired;
+    if (!ok) {
+        g_string_append_printf(r.why, "\n  fault %d of mask %#x", fault.nth,
+                               fault.mask);
+    }
+    report(&r, ok);
+    run_end(&r);
+    return ok && fired;
+}
+
+static void test_fail_nth(const void *opaque)
+{
+    int stride = (proof_scale() > 1 ? 1 : 4) * proof_stride();
+    uint32_t seed = proof_seed();
+
+    for (size_t k = 0; k < ARRAY_SIZE(faults) && !g_test_failed(); k++) {
+        WriteLogFault fault = faults[k];
+
+        fault.nth = 1 + seed % stride;
+        while (fail_one(opaque, seed, fault)) {
+            fault.nth += stride;
+        }
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static const struct {
+        const char *name;
+        void (*fn)(const void *opaque);
+    } tests[] = {
+        { "crash", test_crash }, { "fail-nth", test_fail_nth },
+    };
+    int ret;
+
+#ifdef __GLIBC__
+    /* What checks find is not news. */
+    stderr = fopen("/dev/null", "w");
+#endif
+    proof_init(&argc, &argv);
+    g_test_init(&argc, &argv, NULL);
+    for (size_t i = 0; i < G_N_ELEMENTS(tests); i++) {
+        for (size_t k = 0; k < G_N_ELEMENTS(variants); k++) {
+            g_autofree char *name = g_strdup_printf("/proof/qcow2-repair/%s/%s",
+                                                    tests[i].name,
+                                                    variants[k].name);
+
+            g_test_add_data_func(name, &variants[k], tests[i].fn);
+        }
+    }
+    ret = g_test_run();
+    printf("# %u images; %u times clusters were in danger; %u repaired when "
+           "opened; %u faults\n", n_images, n_dangerous, n_opened, n_fired);
+    return ret;
+}
