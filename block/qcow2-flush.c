@@ -28,7 +28,8 @@
  * both.
  *
  * With lazy refcounts a flush leaves the refcounts as they are on the disk,
- * since the dirty bit says that these are to be rebuilt.  A write-back writes
+ * if the dirty bit says that these are to be rebuilt.  (It does not if there
+ * was no allocation yet since lazy refcounts were chosen.)  A write-back writes
  * them all the same, also if a flush is joined to it.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
@@ -201,13 +202,20 @@ run_round(BlockDriverState *bs, bool full, bool refcounts)
 
 /* ---- Who waits ---- */
 
+/* Does the disk say that its refcounts are not to be believed? */
+static bool REQUIRES(driver_class) may_leave_refcounts(BDRVQcow2State *s)
+{
+    return s->use_lazy_refcounts &&
+           (s->incompatible_features & QCOW2_INCOMPAT_DIRTY);
+}
+
 /* A round for all who wait now. */
 static void REQUIRES(driver_class) serve_waiters(BlockDriverState *bs)
 {
     BDRVQcow2State *s = bs->opaque;
     List served = LIST_INITIALIZER(served);
     FlushWaiter *w;
-    bool full = false, refcounts = !s->use_lazy_refcounts;
+    bool full = false, refcounts = !may_leave_refcounts(s);
     int ret;
 
     s->flush_running = true;
@@ -295,7 +303,6 @@ int qcow2_settle(BlockDriverState *bs)
     if (ret == 0 && s->copied_stale) {
         ret = qcow2_update_copied_flags(bs);
     }
-    /* Also without the dirty bit: a flush leaves lazy refcounts, and those of
-     * what was only freed are to be written, too. */
+    /* A flush has left lazy refcounts: those are written, too. */
     return ret < 0 ? ret : qcow2_mark_clean(bs);
 }
