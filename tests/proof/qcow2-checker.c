@@ -2,8 +2,9 @@
 /*
  * The checker of qcow2-checker.h.
  *
- * Source: "Header", "Host cluster management", "Cluster mapping", "Snapshots"
- * of the specification.
+ * Source: "Header", "Header extensions", "Host cluster management", "Cluster
+ * mapping", "Snapshots", "Bitmaps", "Full disk encryption header pointer" of
+ * the specification.
  */
 #include "qcow2-checker.h"
 #include "qemu/bswap.h"
@@ -16,6 +17,10 @@
 #define INCOMPAT_DIRTY 1
 #define INCOMPAT_CORRUPT 2
 #define INCOMPAT_EXTL2 16
+#define AUTOCLEAR_BITMAPS 1
+#define EXT_END 0
+#define EXT_BITMAPS 0x23852875
+#define EXT_CRYPTO 0x0537be77
 /* The last clusters may be allocated, but never written: then the file ends
  * before them. */
 #define BEHIND_END 4096
@@ -278,6 +283,70 @@ static bool walk_snapshots(Image *im)
            bad(im, ": the snapshot table");
 }
 
+/* ---- Header extensions ---- */
+
+static bool walk_bitmap(Image *im, uint64_t entry)
+{
+    uint64_t table = read64(im, entry);
+    uint32_t n = read32(im, entry + 8);
+
+    im->result->bitmaps++;
+    if (!add(im, table, n * UINT64_C(8), USE_SINGLE, false)) {
+        return bad(im, ": the table of bitmap %u", im->result->bitmaps);
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t data = read64(im, table + i * UINT64_C(8)) & OFFSET;
+
+        if (data && !add(im, data, im->cluster_size, USE_SINGLE, false)) {
+            return bad(im, ": data of bitmap %u", im->result->bitmaps);
+        }
+    }
+    return true;
+}
+
+/* @ext: number of bitmaps, size and place of their directory. */
+static bool walk_bitmaps(Image *im, uint64_t ext)
+{
+    uint32_t n = read32(im, ext);
+    uint64_t size = read64(im, ext + 8), at = read64(im, ext + 16);
+    uint64_t end = at + size;
+
+    if (!add(im, at, size, USE_SINGLE, false)) {
+        return bad(im, ": the bitmap directory");
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t type_to_name = read32(im, at + 16);
+
+        if (at + 24 > end || !walk_bitmap(im, at)) {
+            return bad(im, ", of the bitmap directory's entry %u", i);
+        }
+        at += 24 + (uint16_t)type_to_name + read32(im, at + 20);
+        at = (at + 7) & ~UINT64_C(7);
+    }
+    return at == end || bad(im, "the bitmap directory is longer");
+}
+
+static bool walk_extensions(Image *im)
+{
+    uint64_t at = im->version >= 3 ? read32(im, 100) : 72;
+    bool has_bitmaps = im->version >= 3 &&
+                       read64(im, 88) & AUTOCLEAR_BITMAPS;
+    bool ok = true;
+
+    while (ok && at + 8 <= im->cluster_size && read32(im, at) != EXT_END) {
+        uint32_t type = read32(im, at);
+
+        if (type == EXT_CRYPTO) {
+            ok = add(im, read64(im, at + 8), read64(im, at + 16), USE_SINGLE,
+                     false);
+        } else if (type == EXT_BITMAPS && has_bitmaps) {
+            ok = walk_bitmaps(im, at + 8);
+        }
+        at += 8 + ((read32(im, at + 4) + 7) & ~UINT32_C(7));
+    }
+    return ok;
+}
+
 static bool walk_refcounts(Image *im)
 {
     if (!add(im, im->reftable, im->n_reftable * 8, USE_SINGLE, false)) {
@@ -292,23 +361,6 @@ static bool walk_refcounts(Image *im)
         if (block && !add(im, block, im->cluster_size, USE_SINGLE, false)) {
             return bad(im, ": refcount block %" PRIu64, i);
         }
-    }
-    return true;
-}
-
-/* "Full disk encryption header pointer": it counts for itself. */
-static bool walk_crypto(Image *im)
-{
-    uint64_t at = im->version >= 3 ? read32(im, 100) : 72;
-    uint32_t type;
-
-    while (read32(im, 32) == 2 && (type = read32(im, at))) {
-        if (type == 0x0537be77 &&
-            !add(im, read64(im, at + 8), read64(im, at + 16), USE_SINGLE,
-                 false)) {
-            return bad(im, ": the encryption header");
-        }
-        at += 8 + ((read32(im, at + 4) + 7) & ~UINT32_C(7));
     }
     return true;
 }
@@ -364,7 +416,7 @@ static bool run(Image *im)
     }
     im->clusters = g_new0(Cluster, im->n_clusters);
     ok = add(im, 0, im->cluster_size, USE_SINGLE, false) &&
-         walk_refcounts(im) && walk_snapshots(im) && walk_crypto(im) &&
+         walk_refcounts(im) && walk_snapshots(im) && walk_extensions(im) &&
          walk_l1(im, read64(im, 40), read32(im, 36), true) && compare(im);
     g_free(im->clusters);
     return ok;

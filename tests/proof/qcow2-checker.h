@@ -21,6 +21,7 @@ typedef struct Qcow2CheckerResult {
     unsigned leaks;             /* clusters; not with the dirty bit */
     unsigned compressed;        /* L2 entries */
     unsigned snapshots;
+    unsigned bitmaps;
     /* COPIED flags that the refcounts do not bear out, though it is safe to
      * believe them: version 2 has no dirty bit for while they change. */
     unsigned miscopied;
