@@ -10,12 +10,6 @@
 #include "block/block-driver.h"
 #include "qemu/atomic.h"
 
-/*
- * No request ends beyond this: room to round an offset or a length up to any
- * alignment without overflow.
- */
-#define BDRV_MAX_END (INT64_MAX / GiB * GiB)
-
 struct BlockGraph {
     GraphLock lock;
     List nodes GUARDED_BY(graph_class);

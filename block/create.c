@@ -61,6 +61,11 @@ static bool may_truncate(BlockDriverState *bs, int64_t offset, Error **errp)
         error_setg(errp, "Image size cannot be negative");
         return false;
     }
+    if (offset > BDRV_MAX_END) {
+        error_setg(errp, "offset(%" PRId64 ") exceeds maximum(%" PRId64 ")",
+                   offset, (int64_t)BDRV_MAX_END);
+        return false;
+    }
     if (bs->read_only) {
         error_setg(errp, "Image is read-only");
         return false;

@@ -134,11 +134,18 @@ static bool take_size(json_t *options, int64_t *size, Error **errp)
     if (!opt_take_size(options, "size", &n, errp)) {
         return false;
     }
+    /* In the words of the resizing that this is for others. */
     if (n > INT64_MAX - (BDRV_SECTOR_SIZE - 1)) {
-        error_setg_errno(errp, EFBIG, "Image size is too large");
+        error_setg(errp, "Could not resize image: Image size cannot be "
+                   "negative");
         return false;
     }
     *size = ROUND_UP((int64_t)n, BDRV_SECTOR_SIZE);
+    if (*size > BDRV_MAX_END) {
+        error_setg(errp, "Could not resize image: offset(%" PRId64 ") exceeds "
+                   "maximum(%" PRId64 ")", *size, (int64_t)BDRV_MAX_END);
+        return false;
+    }
     return true;
 }
 

@@ -28,6 +28,12 @@ typedef struct BlockLimits {
     uint32_t physical_block_size;
 } BlockLimits;
 
+/*
+ * No request ends beyond this: room to round an offset or a length up to any
+ * alignment without overflow.  No disk is longer.
+ */
+#define BDRV_MAX_END (INT64_MAX / GiB * GiB)
+
 /* What a child is to its parent; decides default permissions. */
 typedef enum BdrvChildRole {
     BDRV_CHILD_DATA     = 1 << 0,

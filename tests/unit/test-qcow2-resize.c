@@ -303,8 +303,11 @@ static void test_refused(void)
                   "The new size must be a multiple of 512");
     check_refused(blk, 4 * PiB, PREALLOC_MODE_OFF,
                   "Failed to grow the L1 table: File too large");
-    check_refused(blk, INT64_MAX & ~INT64_C(511), PREALLOC_MODE_OFF,
+    check_refused(blk, BDRV_MAX_END, PREALLOC_MODE_OFF,
                   "Failed to grow the L1 table: File too large");
+    check_refused(blk, INT64_MAX & ~INT64_C(511), PREALLOC_MODE_OFF,
+                  "offset(9223372036854775296) exceeds maximum("
+                  "9223372035781033984)");
     check_refused(blk, 512, PREALLOC_MODE_FULL,
                   "Preallocation can't be used for shrinking an image");
     blk_unref(blk);
