@@ -109,6 +109,7 @@ BlockDriverState *bdrv_new_node(BlockGraph *graph, const char *node_name,
     bs->graph = graph;
     bs->refcnt = 1;
     bs->bl.request_alignment = 1;
+    bs->bl.cut_alignment = 1;
     list_init(&bs->children);
     list_init(&bs->parents);
     bdrv_tracked_init_node(bs);

@@ -112,8 +112,9 @@ bool bdrv_tracked_cancel(BdrvTrackedRequest *req);
 /* The calling thread runs @req (admitted by another) from _enter to _leave. */
 void bdrv_tracked_enter(BdrvTrackedRequest *req);
 void bdrv_tracked_leave(BdrvTrackedRequest *req);
-/* Control thread: does @bs need tracking for its alignment?  Drains to change
- * it. */
+/* Control thread: does @bs need tracking for its alignment, and who writes
+ * aligned (users_aligned of the edges)?  When its users, its alignment or its
+ * parents have changed; drains to change anything. */
 void bdrv_update_alignment_tracking(BlockDriverState *bs);
 
 /* ---- block/dirty-bitmap.c ---- */

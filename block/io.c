@@ -102,7 +102,7 @@ static int64_t piece_length(const BlockDriverState *bs,
     }
     covered = bytes_in_entries(qiov, qiov_offset, n, bl->max_iov);
     return covered == bytes ? n :
-           QEMU_ALIGN_DOWN(covered, (int64_t)bl->request_alignment);
+           QEMU_ALIGN_DOWN(covered, (int64_t)bl->cut_alignment);
 }
 
 /* A piece of so many small buffers that even one block exceeds max_iov. */
@@ -111,7 +111,7 @@ static int bounce_piece(BlockDriverState *bs, bool write, int64_t offset,
                         int flags)
 {
     int64_t max = MIN_NON_ZERO(bs->bl.max_transfer, 64 * KiB);
-    int64_t n = MIN(*bytes, MAX(bs->bl.request_alignment, max));
+    int64_t n = MIN(*bytes, MAX(bs->bl.cut_alignment, max));
     void *buf = qemu_try_memalign(bs->bl.opt_mem_alignment, n);
     QEMUIOVector bounce;
     int ret;

@@ -107,8 +107,7 @@ static void luks_close(BlockDriverState *bs)
 
 static void luks_refresh_limits(BlockDriverState *bs)
 {
-    bs->bl.request_alignment = MAX(bs->bl.request_alignment,
-                                   QCRYPTO_BLOCK_SECTOR_SIZE);
+    bs->bl.request_alignment = QCRYPTO_BLOCK_SECTOR_SIZE;
 }
 
 /* ---- Requests ---- */

@@ -29,16 +29,16 @@ static BdrvMapResult to_child(BdrvChild *child, int64_t offset,
 }
 
 /*
- * Data.  What we write unaligned is the header, compressed clusters, and parts
- * of subclusters that are smaller than the file's blocks: unless those are,
- * none of it shares a block with the data of another cluster.
+ * Of what is written to the file unaligned, which shares no block with the data
+ * of a cluster?  Tables, the header and compressed clusters, unless clusters
+ * are smaller than the file's blocks; what is copied round the data of a write,
+ * unless subclusters are.  The rest is what our users write: if that is aligned
+ * as well, no block with data is ever read, modified and written.
  */
-static BdrvMapResult to_data(BDRVQcow2State *s, int64_t offset,
-                             BdrvMapping *mapping)
+static bool writes_are_apart(const BDRVQcow2State *s)
 {
-    mapping->apart = s->subcluster_size >=
-                     s->data_file->bs->bl.request_alignment;
-    return to_child(s->data_file, offset, mapping);
+    return s->data_file->users_aligned &&
+           s->subcluster_size >= s->data_file->bs->bl.request_alignment;
 }
 
 /* What goes beyond the end of a file needs code that knows about that. */
@@ -84,7 +84,8 @@ static BdrvMapResult map_read(BlockDriverState *bs, BdrvTrackedRequest *req,
             !is_inside(s->data_file, e->host_offset, req->bytes)) {
             return BDRV_MAP_WORKER;
         }
-        return to_data(s, e->host_offset, mapping);
+        mapping->apart = true;          /* nobody else writes to the file */
+        return to_child(s->data_file, e->host_offset, mapping);
     case QCOW2_EXTENT_ZERO_PLAIN:
     case QCOW2_EXTENT_ZERO_ALLOC:
         return read_zeroes(req, mapping);
@@ -113,7 +114,8 @@ static BdrvMapResult map_write(BlockDriverState *bs, BdrvTrackedRequest *req,
                                 req->bytes))) {
         return BDRV_MAP_WORKER;
     }
-    return to_data(s, e->host_offset, mapping);
+    mapping->apart = writes_are_apart(s);
+    return to_child(s->data_file, e->host_offset, mapping);
 }
 
 static void unpin_request(BdrvTrackedRequest *req)

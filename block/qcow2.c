@@ -481,8 +481,7 @@ static void qcow2_refresh_limits(BlockDriverState *bs)
     BDRVQcow2State *s = bs->opaque;
 
     if (s->crypt_method != QCOW2_CRYPT_NONE) {
-        bs->bl.request_alignment = MAX(bs->bl.request_alignment,
-                                       BDRV_SECTOR_SIZE);
+        bs->bl.request_alignment = BDRV_SECTOR_SIZE;
     }
     bs->bl.pwrite_zeroes_alignment = s->subcluster_size;
     bs->bl.pdiscard_alignment = s->cluster_size;

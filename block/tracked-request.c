@@ -257,7 +257,8 @@ void bdrv_tracking_end(BlockDriverState *bs)
     qatomic_set(&bs->tracking, bs->tracking - 1);
 }
 
-/* Filters align what they pass on by themselves. */
+/* Filters align what they pass on by themselves; a format sends what it likes
+ * (block/limits.c). */
 static bool parent_sends_unaligned(const BdrvChild *c)
 {
     uint32_t align = c->bs->bl.request_alignment;
@@ -268,7 +269,41 @@ static bool parent_sends_unaligned(const BdrvChild *c)
     return !c->parent_bs->drv->is_filter && !c->parent_bs->drv->sends_aligned;
 }
 
-void bdrv_update_alignment_tracking(BlockDriverState *bs)
+/* Is all that comes to @bs from above, to be written, aligned to @align? */
+static bool users_write_aligned(BlockDriverState *bs, uint32_t align)
+{
+    BdrvChild *c;
+
+    list_for_each(c, &bs->parents, parent_node) {
+        BlockDriverState *parent = c->parent_bs;
+
+        if (c->role & BDRV_CHILD_COW) {
+            continue;                   /* an overlay only reads */
+        }
+        if (c->parent_blk ? c->parent_blk->user_block_size < align :
+            !parent->drv->is_filter ||
+            (parent->bl.request_alignment < align &&
+             !users_write_aligned(parent, align))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void update_edge(BdrvChild *c)
+{
+    bool aligned = c->parent_bs &&
+                   users_write_aligned(c->parent_bs,
+                                       c->bs->bl.request_alignment);
+
+    if (aligned != c->users_aligned) {
+        bdrv_drained_begin(c->bs);
+        c->users_aligned = aligned;
+        bdrv_drained_end(c->bs);
+    }
+}
+
+static void update_node(BlockDriverState *bs)
 {
     bool needed = false;
     BdrvChild *c;
@@ -289,4 +324,20 @@ void bdrv_update_alignment_tracking(BlockDriverState *bs)
     }
     bs->tracking_for_alignment = needed;
     bdrv_drained_end(bs);
+}
+
+void bdrv_update_alignment_tracking(BlockDriverState *bs)
+{
+    BdrvChild *c;
+
+    update_node(bs);
+    list_for_each(c, &bs->parents, parent_node) {
+        update_edge(c);
+    }
+    list_for_each(c, &bs->children, child_node) {
+        update_edge(c);
+        if (bs->drv->is_filter) {
+            bdrv_update_alignment_tracking(c->bs);  /* the same users */
+        }
+    }
 }

@@ -15,6 +15,8 @@
 
 typedef struct BlockLimits {
     uint32_t request_alignment;    /* bytes, a power of two, at least 1 */
+    uint32_t cut_alignment;        /* of this node and all below it the largest:
+                                    * larger requests are cut at multiples */
     int64_t max_transfer;          /* bytes a read or write; 0: no limit */
     int64_t opt_transfer;
     int64_t max_pdiscard;          /* 0: no limit */
@@ -53,6 +55,9 @@ struct BdrvChild {
     BlockBackend *parent_blk;
     uint64_t perm;                /* atomic: changes while requests run */
     uint64_t shared_perm;         /* control thread */
+    bool users_aligned;           /* what the parent's users write is aligned
+                                   * as @bs asks; what the parent writes of
+                                   * its own may not be */
     ListNode child_node;           /* parent_bs->children */
     ListNode parent_node;          /* bs->parents */
 };
@@ -75,7 +80,9 @@ typedef struct BdrvMapping {
      * The driver is the only one who writes to the child (or nobody does), and
      * no write that is unaligned for the child shares a block with this range:
      * the request need not be tracked for that.  What a format knows whose
-     * metadata and data are in different clusters.
+     * metadata and data are in different clusters, if its users write aligned
+     * (child->users_aligned).  A read may always say so, from that one writer:
+     * what shares a block with a write is written as it is.
      */
     bool apart;
 } BdrvMapping;
@@ -141,8 +148,9 @@ struct BlockDriver {
      * inactivate writes.  Opened with BDRV_O_INACTIVE it writes nothing.
      */
     bool supports_handover;
-    /* Its requests to children are aligned as the children ask (filters do
-     * that by themselves). */
+    /* Its requests to children are aligned as the children ask, as it asks the
+     * same of its users (filters do that by themselves).  A format that does
+     * not say so takes what it can; its file reads, modifies and writes. */
     bool sends_aligned;
     const BlockCreateOption *create_opts;      /* ends with a NULL name */
 
