@@ -314,6 +314,13 @@ static void test_snapshots(const void *opaque)
     run(proof_run_crash, opaque, (ProofConfig){ .ops = 60, .between = 20 });
 }
 
+/* Many requests to the file each, so only some of the faults. */
+static void test_snapshots_fail_nth(const void *opaque)
+{
+    run(proof_run_fail_nth, opaque, (ProofConfig){
+            .ops = 20, .nth_stride = 97, .between = 20 });
+}
+
 static void test_resize(const void *opaque)
 {
     run(proof_run_crash, opaque, (ProofConfig){
@@ -354,6 +361,7 @@ int main(int argc, char **argv)
         { "fail-nth", test_fail_nth },
         { "stress", test_stress },
         { "snapshots", test_snapshots },
+        { "snapshots-fail-nth", test_snapshots_fail_nth },
         { "resize", test_resize },
         { "resize-fail-nth", test_resize_fail_nth },
     };
