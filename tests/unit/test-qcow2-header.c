@@ -81,6 +81,23 @@ static bool change_goto(BlockBackend *blk)
     return bdrv_snapshot_goto(blk_bs(blk), "s", NULL);
 }
 
+static bool change_delete(BlockBackend *blk)
+{
+    return bdrv_snapshot_delete(blk_bs(blk), "s", NULL);
+}
+
+static bool change_upgrade(BlockBackend *blk)
+{
+    g_autoptr(json_t) o = json_pack("{s:s}", "compat", "1.1");
+    BlockDriverState *bs = blk_bs(blk);
+    bool ok;
+
+    bdrv_drained_begin(bs);
+    ok = bs->drv->amend(bs, o, false, NULL, NULL, NULL);
+    bdrv_drained_end(bs);
+    return ok;
+}
+
 static BlockBackend *open_with_snapshot(void)
 {
     BlockBackend *blk = open_image();
@@ -124,6 +141,49 @@ static bool fail_write(Change *change, int nth)
 static void test_fail_write(gconstpointer change)
 {
     for (int nth = 1; fail_write((Change *)change, nth); nth++) {
+    }
+}
+
+/*
+ * False: there were not so many syncs.  What the disk is after the change, or
+ * after the attempt, is what the header says; and what is written then is where
+ * the header finds it.
+ */
+static bool fail_sync(Change *change, const char *options, int nth)
+{
+    g_autoptr(TestDisk) d = make_image(options);
+    BlockBackend *blk = open_with_snapshot();
+    BDRVQcow2State *s = blk_bs(blk)->opaque;
+    bool failed, ok;
+    uint8_t byte = 2;
+
+    test_disk_fail(d, 1 << TEST_FLUSH, nth, EIO);
+    ok = change(blk);
+    failed = test_disk_failed(d);
+    test_disk_fail(d, 0, 0, 0);
+    g_assert_true(ok || failed);
+    g_assert_cmpint(ldl_be_p(d->data + 4), ==, s->qcow_version);
+    g_assert_cmpint(ldq_be_p(d->data + 24), ==, blk_getlength(blk));
+    g_assert_cmpint(ldq_be_p(d->data + 40), ==, s->l1->offset);
+    g_assert_cmpint(ldl_be_p(d->data + 60), ==, s->nb_snapshots);
+    g_assert_cmpint(ldq_be_p(d->data + 64), ==, s->snapshots_offset);
+    g_assert_cmpint(blk_pwrite(blk, 512, 1, &byte, 0), ==, 0);
+    blk_unref(blk);
+
+    blk = open_image();
+    g_assert_cmpint(blk_pread(blk, 512, 1, &byte, 0), ==, 0);
+    g_assert_cmpint(byte, ==, 2);
+    blk_unref(blk);
+    return failed;
+}
+
+static void test_fail_sync(gconstpointer change)
+{
+    const char *options = (Change *)change == change_upgrade ?
+                          "size=1M,cluster_size=512,compat=0.10" :
+                          "size=1M,cluster_size=512";
+
+    for (int nth = 1; fail_sync((Change *)change, options, nth); nth++) {
     }
 }
 
@@ -214,6 +274,16 @@ int main(int argc, char **argv)
                          test_fail_write);
     g_test_add_data_func("/qcow2-header/fail/shrink", change_shrink,
                          test_fail_write);
+    g_test_add_data_func("/qcow2-header/fail-sync/grow", change_grow,
+                         test_fail_sync);
+    g_test_add_data_func("/qcow2-header/fail-sync/goto", change_goto,
+                         test_fail_sync);
+    g_test_add_data_func("/qcow2-header/fail-sync/delete", change_delete,
+                         test_fail_sync);
+    g_test_add_data_func("/qcow2-header/fail-sync/shrink", change_shrink,
+                         test_fail_sync);
+    g_test_add_data_func("/qcow2-header/fail-sync/upgrade", change_upgrade,
+                         test_fail_sync);
     g_test_add_data_func("/qcow2-header/fail-for-good/grow", change_grow,
                          test_fail_for_good);
     g_test_add_data_func("/qcow2-header/fail-for-good/goto", change_goto,
