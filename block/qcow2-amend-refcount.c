@@ -268,7 +268,7 @@ switch_over(BlockDriverState *bs, NewRefcounts *r)
     int ret;
 
     old = put_in_force(s, new);
-    ret = qcow2_update_header_sync(bs);
+    ret = qcow2_update_header(bs);
     if (ret < 0) {
         put_in_force(s, old);
         g_free(new.dirty);

@@ -146,7 +146,7 @@ static bool upgrade(BlockDriverState *bs, Error **errp)
     driver_lock(&s->lock);
     s->qcow_version = 3;
     s->header_length = QCOW2_HEADER_LENGTH;
-    ret = qcow2_update_header_sync(bs);
+    ret = qcow2_update_header(bs);
     if (ret < 0) {
         s->qcow_version = 2;
         s->header_length = QCOW2_V2_HEADER_LENGTH;
@@ -188,7 +188,7 @@ static bool change_features(BlockDriverState *bs, Amend *a, Error **errp)
         ret = qcow2_settle(bs);         /* refcounts, and the dirty bit */
     }
     if (ret == 0) {
-        ret = qcow2_update_header_sync(bs);
+        ret = qcow2_update_header(bs);
     }
     if (ret < 0) {
         s->compatible_features = compatible;
@@ -247,7 +247,7 @@ static bool downgrade(BlockDriverState *bs, Error **errp)
         s->qcow_version = 2;
         s->compatible_features = 0;
         s->autoclear_features = 0;
-        ret = qcow2_update_header_sync(bs);
+        ret = qcow2_update_header(bs);
     }
     if (ret < 0) {
         s->qcow_version = 3;
@@ -331,7 +331,7 @@ bool qcow2_change_backing_file(BlockDriverState *bs, const char *file,
         driver_lock(&s->lock);
         s->image_backing_file = file && *file ? g_strdup(file) : NULL;
         s->image_backing_format = file && *file ? g_strdup(format) : NULL;
-        ret = qcow2_update_header_sync(bs);
+        ret = qcow2_update_header(bs);
         if (ret < 0) {
             g_free(s->image_backing_file);
             g_free(s->image_backing_format);

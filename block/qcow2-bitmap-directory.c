@@ -408,7 +408,7 @@ switch_header(BlockDriverState *bs, Directory new, Directory *old)
     int ret;
 
     *old = set_directory(s, new);
-    ret = qcow2_update_header_sync(bs);
+    ret = qcow2_update_header(bs);
     if (ret < 0) {
         set_directory(s, *old);
     }

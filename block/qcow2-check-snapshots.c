@@ -175,9 +175,6 @@ static int shorten_table(Qcow2Check *chk)
     driver_lock(&s->lock);
     s->nb_snapshots = chk->n_snapshots;
     ret = qcow2_update_header(chk->bs);
-    if (ret == 0) {
-        ret = qcow2_sync_file(chk->bs);
-    }
     if (ret < 0) {
         s->nb_snapshots = n;
     }
@@ -362,11 +359,10 @@ static void exchange_lists(Qcow2Check *chk)
 static int write_list(BlockDriverState *bs)
 {
     BDRVQcow2State *s = bs->opaque;
-    bool uncertain;
     int ret;
 
     driver_lock(&s->lock);
-    ret = qcow2_write_snapshots(bs, &uncertain);
+    ret = qcow2_write_snapshots(bs);
     if (ret == 0) {
         /* What lies in the old table has a reference less now. */
         s->copied_stale = true;

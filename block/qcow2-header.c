@@ -253,19 +253,16 @@ typedef enum Undo {
 } Undo;
 
 /*
- * @buf instead of @old, durably if @sync.  If that fails, half of it may be
- * there, and it may point at tables that the caller will now free: so @old is
- * put back.
+ * @buf instead of @old, durably.  If that fails, half of it may be there, or
+ * all of it but not for long, and it may point at tables that the caller will
+ * now free: so @old is put back.
  */
 static int write_header(BlockDriverState *bs, const uint8_t *buf,
-                        const uint8_t *old, bool sync, Undo *undo)
+                        const uint8_t *old, Undo *undo)
 {
     BDRVQcow2State *s = bs->opaque;
-    int ret = bdrv_pwrite(bs->file, 0, s->cluster_size, buf, 0);
+    int ret = bdrv_pwrite_sync(bs->file, 0, s->cluster_size, buf, 0);
 
-    if (ret == 0 && sync) {
-        ret = bdrv_flush(bs->file->bs);
-    }
     *undo = UNDO_DONE;
     if (ret < 0) {
         *undo = bdrv_pwrite(bs->file, 0, s->cluster_size, old, 0) < 0 ?
@@ -291,7 +288,7 @@ static void give_up(BlockDriverState *bs, Undo undo) REQUIRES(driver_class)
     }
 }
 
-static int update_header(BlockDriverState *bs, bool sync) REQUIRES(driver_class)
+int qcow2_update_header(BlockDriverState *bs)
 {
     BDRVQcow2State *s = bs->opaque;
     g_autofree uint8_t *buf = g_try_malloc(s->cluster_size);
@@ -310,23 +307,13 @@ static int update_header(BlockDriverState *bs, bool sync) REQUIRES(driver_class)
         driver_unlock(&s->lock);
         ret = bdrv_pread(bs->file, 0, s->cluster_size, old, 0);
         if (ret == 0) {
-            ret = write_header(bs, buf, old, sync, &undo);
+            ret = write_header(bs, buf, old, &undo);
         }
         driver_lock(&s->lock);
     }
     header_end(s);
     give_up(bs, undo);
     return ret;
-}
-
-int qcow2_update_header(BlockDriverState *bs)
-{
-    return update_header(bs, false);
-}
-
-int qcow2_update_header_sync(BlockDriverState *bs)
-{
-    return update_header(bs, true);
 }
 
 /* Set and clear bits, durably.  After a failure it is not known which of them

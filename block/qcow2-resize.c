@@ -266,7 +266,7 @@ static int REQUIRES(driver_class) write_size(BlockDriverState *bs)
 {
     int ret = qcow2_flush_metadata(bs);
 
-    return ret < 0 ? ret : qcow2_update_header_sync(bs);
+    return ret < 0 ? ret : qcow2_update_header(bs);
 }
 
 static bool grow(BlockDriverState *bs, int64_t new, PreallocMode mode,

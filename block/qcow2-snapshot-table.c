@@ -228,17 +228,6 @@ static int64_t REQUIRES(driver_class) new_table(BlockDriverState *bs,
     return offset;
 }
 
-int qcow2_sync_file(BlockDriverState *bs)
-{
-    BDRVQcow2State *s = bs->opaque;
-    int ret;
-
-    driver_unlock(&s->lock);
-    ret = bdrv_flush(bs->file->bs);
-    driver_lock(&s->lock);
-    return ret;
-}
-
 static void REQUIRES(driver_class) drop_table(BlockDriverState *bs,
                                               int64_t offset, int64_t bytes)
 {
@@ -248,7 +237,7 @@ static void REQUIRES(driver_class) drop_table(BlockDriverState *bs,
     }
 }
 
-int qcow2_write_snapshots(BlockDriverState *bs, bool *uncertain)
+int qcow2_write_snapshots(BlockDriverState *bs)
 {
     BDRVQcow2State *s = bs->opaque;
     int64_t old_offset = s->snapshots_offset, old_size = s->snapshots_size;
@@ -256,19 +245,14 @@ int qcow2_write_snapshots(BlockDriverState *bs, bool *uncertain)
     int64_t offset = new_table(bs, table);
     int ret;
 
-    *uncertain = false;
     if (offset < 0) {
         return offset;
     }
     s->snapshots_offset = offset;
     s->snapshots_size = table->len;
     ret = qcow2_update_header(bs);
-    if (ret >= 0) {
-        ret = qcow2_sync_file(bs);
-    }
     if (ret < 0) {
-        /* Keep both: the new table leaks at most. */
-        *uncertain = true;
+        drop_table(bs, offset, table->len);
         s->snapshots_offset = old_offset;
         s->snapshots_size = old_size;
         return ret;

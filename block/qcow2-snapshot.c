@@ -148,15 +148,14 @@ static void fill_in(const BDRVQcow2State *s, const QEMUSnapshotInfo *info,
 
 /* Put @sn at the end of the list and write that; takes over its contents. */
 static int REQUIRES(driver_class) append_snapshot(BlockDriverState *bs,
-                                                  const Qcow2Snapshot *sn,
-                                                  bool *uncertain)
+                                                  const Qcow2Snapshot *sn)
 {
     BDRVQcow2State *s = bs->opaque;
     int ret;
 
     s->snapshots = g_renew(Qcow2Snapshot, s->snapshots, s->nb_snapshots + 1);
     s->snapshots[s->nb_snapshots++] = *sn;
-    ret = qcow2_write_snapshots(bs, uncertain);
+    ret = qcow2_write_snapshots(bs);
     if (ret < 0) {
         qcow2_snapshot_clear(&s->snapshots[--s->nb_snapshots]);
     }
@@ -166,8 +165,7 @@ static int REQUIRES(driver_class) append_snapshot(BlockDriverState *bs,
 /* With the tree's references counted: flags, list and table. */
 static int REQUIRES(driver_class) enter_snapshot(BlockDriverState *bs,
                                                  const QEMUSnapshotInfo *info,
-                                                 int64_t l1_offset,
-                                                 bool *uncertain)
+                                                 int64_t l1_offset)
 {
     BDRVQcow2State *s = bs->opaque;
     Qcow2Snapshot sn = { .l1_table_offset = l1_offset };
@@ -179,24 +177,23 @@ static int REQUIRES(driver_class) enter_snapshot(BlockDriverState *bs,
         return ret;
     }
     fill_in(s, info, &sn);
-    return append_snapshot(bs, &sn, uncertain);
+    return append_snapshot(bs, &sn);
 }
 
 static int REQUIRES(driver_class) add_tree(BlockDriverState *bs,
                                            const QEMUSnapshotInfo *info,
                                            const Qcow2Tree *tree)
 {
-    bool uncertain = false;
     int64_t l1_offset = write_l1(bs, tree);
     int ret = l1_offset < 0 ? l1_offset : qcow2_tree_ref(bs, tree);
 
     if (ret >= 0) {
-        ret = enter_snapshot(bs, info, l1_offset, &uncertain);
-        if (ret < 0 && !uncertain) {
+        ret = enter_snapshot(bs, info, l1_offset);
+        if (ret < 0) {
             qcow2_tree_unref(bs, tree);
         }
     }
-    if (ret < 0 && l1_offset >= 0 && !uncertain) {
+    if (ret < 0 && l1_offset >= 0) {
         free_l1(bs, l1_offset, tree->size);
     }
     return ret;
@@ -247,8 +244,7 @@ bool qcow2_snapshot_create(BlockDriverState *bs, QEMUSnapshotInfo *info,
 
 /* Out of the list and off the disk; *gone takes over its contents. */
 static int REQUIRES(driver_class) remove_snapshot(BlockDriverState *bs, int i,
-                                                  Qcow2Snapshot *gone,
-                                                  bool *uncertain)
+                                                  Qcow2Snapshot *gone)
 {
     BDRVQcow2State *s = bs->opaque;
     uint32_t after = s->nb_snapshots - i - 1;
@@ -257,7 +253,7 @@ static int REQUIRES(driver_class) remove_snapshot(BlockDriverState *bs, int i,
     *gone = s->snapshots[i];
     memmove(&s->snapshots[i], &s->snapshots[i + 1], after * sizeof(*gone));
     s->nb_snapshots--;
-    ret = qcow2_write_snapshots(bs, uncertain);
+    ret = qcow2_write_snapshots(bs);
     if (ret < 0) {
         memmove(&s->snapshots[i + 1], &s->snapshots[i],
                 after * sizeof(*gone));
@@ -271,13 +267,12 @@ static int REQUIRES(driver_class) delete_locked(BlockDriverState *bs, int i,
                                                 const Qcow2Tree *tree)
 {
     Qcow2Snapshot gone;
-    bool uncertain;
     int ret = begin_change(bs), ret2;
 
     if (ret < 0) {
         return ret;
     }
-    ret = remove_snapshot(bs, i, &gone, &uncertain);
+    ret = remove_snapshot(bs, i, &gone);
     if (ret == 0) {
         ret = qcow2_tree_unref(bs, tree);
         free_l1(bs, gone.l1_table_offset, gone.l1_size);
@@ -345,8 +340,7 @@ static int REQUIRES(driver_class) switch_l1(BlockDriverState *bs,
 
     s->disk_size = disk_size;
     ret = qcow2_l1_switch(bs, l1);
-    ret = ret < 0 ? ret : qcow2_sync_file(bs);
-    if (s->l1 != l1) {
+    if (ret < 0) {
         s->disk_size = old_size;
         g_free(l1);
         return ret;

@@ -57,15 +57,10 @@ void qcow2_snapshot_clear(Qcow2Snapshot *sn);
 /*
  * Make s->snapshots the table of the image: written to new clusters, then the
  * header is switched over, durably, then the old clusters are freed.  On
- * failure the caller puts the old list back; *uncertain says that the header
- * may name the new table all the same: what either refers to must stay
- * counted.  Drops the lock.  0 or -errno.
+ * failure the header names the old table (or the image is corrupt), and the
+ * caller puts the old list back.  Drops the lock.  0 or -errno.
  */
-int qcow2_write_snapshots(BlockDriverState *bs, bool *uncertain)
-    REQUIRES(driver_class);
-
-/* Sync the image file. Drops the lock. */
-int qcow2_sync_file(BlockDriverState *bs) REQUIRES(driver_class);
+int qcow2_write_snapshots(BlockDriverState *bs) REQUIRES(driver_class);
 
 /* ---- qcow2-snapshot.c: the driver's hooks ---- */
 

@@ -521,11 +521,9 @@ void qcow2_clean_stop(BDRVQcow2State *s) EXCLUDES(driver_class);
 
 /* ---- qcow2-header.c ---- */
 
-/* Rewrite the first cluster from the state; on failure it is what it was, or
- * nothing can be written any more.  No sync; _sync: durably, and what failed to
- * be durable is undone as well.  May drop the lock. */
+/* Rewrite the first cluster from the state, durably; on failure it is what it
+ * was, or nothing can be written any more.  May drop the lock. */
 int qcow2_update_header(BlockDriverState *bs) REQUIRES(driver_class);
-int qcow2_update_header_sync(BlockDriverState *bs) REQUIRES(driver_class);
 /* Set or clear the dirty bit, durably.  clean: flushes first. May drop. */
 int qcow2_mark_dirty(BlockDriverState *bs) REQUIRES(driver_class);
 int qcow2_mark_clean(BlockDriverState *bs) REQUIRES(driver_class);
