@@ -12,6 +12,7 @@
  */
 #include "qemu/osdep.h"
 #include "qcow2-amend.h"
+#include "qcow2-snapshot.h"
 #include "qemu/atomic.h"
 
 const BlockCreateOption qcow2_amend_opts[] = {
@@ -141,12 +142,16 @@ static bool check_options(BDRVQcow2State *s, const Amend *a, Error **errp)
 static bool upgrade(BlockDriverState *bs, Error **errp)
 {
     BDRVQcow2State *s = bs->opaque;
-    int ret;
+    int ret = 0;
 
     driver_lock(&s->lock);
+    if (s->nb_snapshots) {
+        /* Entries say more in version 3 than in 2, where they may. */
+        ret = qcow2_write_snapshots(bs);
+    }
     s->qcow_version = 3;
     s->header_length = QCOW2_HEADER_LENGTH;
-    ret = qcow2_update_header(bs);
+    ret = ret < 0 ? ret : qcow2_update_header(bs);
     if (ret < 0) {
         s->qcow_version = 2;
         s->header_length = QCOW2_V2_HEADER_LENGTH;

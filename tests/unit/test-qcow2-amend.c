@@ -7,6 +7,8 @@
 #include <glib/gstdio.h>
 #include "block/block-backend.h"
 #include "block/block-driver.h"
+#include "block/snapshot.h"
+#include "qemu/bswap.h"
 
 static char *dir;
 static BlockGraph *graph;
@@ -137,6 +139,67 @@ static void test_versions(void)
         check_pattern(blk, 4 * MiB, 8 * MiB, 0);
         blk_unref(blk);
     }
+}
+
+/* The snapshot table of the closed image: its only entry. */
+static uint8_t *snapshot_entry(uint8_t *image)
+{
+    g_assert_cmpint(ldl_be_p(image + 60), ==, 1);
+    return image + ldq_be_p(image + 64);
+}
+
+/* As old programs have written it: without extra data.  The id and the name
+ * have a byte each. */
+static void cut_snapshot_entry(const char *path)
+{
+    g_autofree char *image = NULL;
+    uint8_t *entry;
+    gsize length;
+
+    g_assert_true(g_file_get_contents(path, &image, &length, NULL));
+    entry = snapshot_entry((uint8_t *)image);
+    memmove(entry + 40, entry + 40 + ldl_be_p(entry + 36), 2);
+    stl_be_p(entry + 36, 0);
+    g_assert_true(g_file_set_contents(path, image, length, NULL));
+}
+
+/* Version 3 wants to know the size of the disk in each snapshot. */
+static void test_old_snapshots(void)
+{
+    g_autofree char *path = path_of("old");
+    g_autofree char *image = NULL;
+    BlockBackend *blk = create("old", "size=4M,compat=0.10");
+    QEMUSnapshotInfo sn = { .name = "s", .date_sec = 5 };
+    BdrvCheckResult res = { 0 };
+    uint8_t *entry;
+
+    write_pattern(blk, 0, 1 * MiB, 0x11);
+    g_assert_true(bdrv_snapshot_create(blk_bs(blk), &sn, &error_abort));
+    write_pattern(blk, 0, 1 * MiB, 0x22);
+    blk_unref(blk);
+    cut_snapshot_entry(path);
+
+    blk = open_image("old", BDRV_O_RDWR | BDRV_O_RESIZE);
+    g_assert_true(amend(blk, "compat=1.1", &error_abort));
+    blk_unref(blk);
+    g_assert_true(g_file_get_contents(path, &image, NULL, NULL));
+    entry = snapshot_entry((uint8_t *)image);
+    g_assert_cmpint(ldl_be_p((uint8_t *)image + 4), ==, 3);
+    g_assert_cmpint(ldl_be_p(entry + 36), >=, 16);
+    g_assert_cmpint(ldq_be_p(entry + 48), ==, 4 * MiB);
+    g_assert_cmpint(ldl_be_p(entry + 16), ==, 5);
+
+    blk = open_image("old", BDRV_O_RDWR | BDRV_O_RESIZE);
+    g_assert_true(blk_truncate(blk, 8 * MiB, true, PREALLOC_MODE_OFF, 0,
+                               &error_abort));
+    g_assert_true(bdrv_snapshot_goto(blk_bs(blk), "s", &error_abort));
+    blk_unref(blk);
+    blk = open_image("old", 0);
+    g_assert_cmpint(blk_getlength(blk), ==, 4 * MiB);
+    check_pattern(blk, 0, 1 * MiB, 0x11);
+    g_assert_cmpint(bdrv_check(blk_bs(blk), &res, 0), ==, 0);
+    g_assert_cmpint(res.corruptions + res.leaks, ==, 0);
+    blk_unref(blk);
 }
 
 static void test_refused(void)
@@ -295,6 +358,7 @@ int main(int argc, char **argv)
     g_assert_nonnull(dir);
     graph = block_graph_new();
     g_test_add_func("/qcow2/amend/versions", test_versions);
+    g_test_add_func("/qcow2/amend/old-snapshots", test_old_snapshots);
     g_test_add_func("/qcow2/amend/refused", test_refused);
     g_test_add_func("/qcow2/amend/refcount-bits", test_refcount_bits);
     g_test_add_func("/qcow2/amend/backing-file", test_backing_file);
