@@ -1,17 +1,21 @@
 /*
  * Changing the length of a qcow2 image.
  *
- * Growing makes room in the L1 table, maps clusters if they are to be
- * preallocated, and says so in the header when all that is durable.  What the
- * disk gains reads as zeroes: a backing file may be longer than the disk was,
- * and the last cluster may hold what was cut off once; both are overwritten.
+ * Growing drops what is mapped beyond the end, makes room in the L1 table, maps
+ * clusters if they are to be preallocated, and says so in the header when all
+ * that is durable.  What the disk gains reads as zeroes: a backing file may be
+ * longer than the disk was, and the last cluster may hold what was cut off
+ * once; both are overwritten.
  *
- * Shrinking drops the mapping of what is cut off, table by table, waits for
- * those clusters to be free, and then shortens header and file.
+ * Shrinking shortens the disk in the header first: if the mapping were dropped
+ * before, a crash would leave a disk of the old length with the backing file's
+ * data in what was being cut off.  Then it drops the mapping, table by table,
+ * waits for those clusters to be free, and shortens the file.
  *
- * Whatever fails leaves an image of the old length.  Clusters that the disk no
- * longer reaches may have lost their data by then, and clusters beyond it may
- * be mapped; neither harms it.
+ * Whatever fails leaves an image of the old length, or the new one where only
+ * the mapping is left to be dropped.  Clusters beyond the end, from that or
+ * from somebody who keeps other things there, do no harm: the next resize drops
+ * them.
  *
  * Control thread, drained: nothing else changes tables, so what was looked at
  * stays true while the lock is dropped.
@@ -230,80 +234,23 @@ static int preallocate(BlockDriverState *bs, int64_t old, int64_t new,
     return ret;
 }
 
-/* ---- Growing ---- */
+/* ---- Beyond the end ---- */
 
-static bool grow_tables(BlockDriverState *bs, int64_t new, Error **errp)
+static bool REQUIRES(driver_class)
+are_empty(const BDRVQcow2State *s, Qcow2Table *t, unsigned index, int64_t n)
 {
-    BDRVQcow2State *s = bs->opaque;
-    int64_t coverage = qcow2_l1_coverage(s);
-    int64_t entries = new / coverage + (new % coverage != 0);
-    int ret = -EFBIG;
+    bool empty = true;
 
-    if (entries <= (int64_t)(QCOW2_MAX_L1_SIZE / sizeof(uint64_t))) {
-        driver_lock(&s->lock);
-        ret = qcow2_grow_l1(bs, entries);
-        driver_unlock(&s->lock);
+    for (int64_t i = 0; i < n && empty; i++) {
+        Qcow2Entry e = qcow2_entry_get(s, t, index + i);
+
+        empty = !e.l2 && !e.bitmap;
     }
-    if (ret < 0) {
-        error_setg_errno(errp, -ret, "Failed to grow the L1 table");
-    }
-    return ret == 0;
+    return empty;
 }
 
-static bool grow_data_file(BlockDriverState *bs, int64_t new,
-                           PreallocMode mode, Error **errp)
-{
-    BDRVQcow2State *s = bs->opaque;
-
-    return !s->has_data_file ||
-           bdrv_truncate(s->data_file, new, false,
-                         mode == PREALLOC_MODE_METADATA ? PREALLOC_MODE_OFF :
-                         mode, 0, errp);
-}
-
-/* All that changes, then the header, durably. */
-static int REQUIRES(driver_class) write_size(BlockDriverState *bs)
-{
-    int ret = qcow2_flush_metadata(bs);
-
-    return ret < 0 ? ret : qcow2_update_header(bs);
-}
-
-static bool grow(BlockDriverState *bs, int64_t new, PreallocMode mode,
-                 Error **errp)
-{
-    BDRVQcow2State *s = bs->opaque;
-    int64_t old = s->disk_size;
-    int ret;
-
-    /* The raw file must say what the tables say. */
-    if (s->data_file_raw && mode == PREALLOC_MODE_OFF) {
-        mode = PREALLOC_MODE_METADATA;
-    }
-    if (!grow_tables(bs, new, errp) || !grow_data_file(bs, new, mode, errp)) {
-        return false;
-    }
-    s->disk_size = new;
-    ret = mode == PREALLOC_MODE_OFF ? 0 : preallocate(bs, old, new, mode);
-    if (ret == 0) {
-        ret = zero_gained(bs, old, new);
-    }
-    driver_lock(&s->lock);
-    if (ret == 0) {
-        ret = write_size(bs);
-    }
-    driver_unlock(&s->lock);
-    if (ret < 0) {
-        s->disk_size = old;
-        error_setg_errno(errp, -ret, "Failed to grow the image");
-    }
-    return ret == 0;
-}
-
-/* ---- Shrinking ---- */
-
-/* Entries of one slice that are beyond the new end, in the L2 table that the
- * end is in. */
+/* Entries of one slice that are beyond the end, in the L2 table that the end is
+ * in. */
 static int REQUIRES(driver_class)
 drop_entries(BlockDriverState *bs, int64_t offset, int64_t end)
 {
@@ -312,7 +259,8 @@ drop_entries(BlockDriverState *bs, int64_t offset, int64_t end)
     unsigned index;
     int ret = qcow2_l2_get(bs, offset, &t, &index);
 
-    if (ret < 0 || !t) {
+    if (ret < 0 || !t ||
+        are_empty(s, t, index, (end - offset) >> s->cluster_bits)) {
         return ret;
     }
     ret = qcow2_l2_get_for_write(bs, offset, &t, &index);
@@ -384,13 +332,14 @@ drop_l2_table(BlockDriverState *bs, unsigned index)
     return 0;
 }
 
+/* All clusters from the end of the disk, @size, on. */
 static int REQUIRES(driver_class)
-drop_mapping(BlockDriverState *bs, int64_t new)
+drop_mapping(BlockDriverState *bs, int64_t size)
 {
     BDRVQcow2State *s = bs->opaque;
     int64_t coverage = qcow2_l1_coverage(s);
     int64_t slice = s->cluster_size << s->l2_slice_bits;
-    int64_t offset = ROUND_UP(new, s->cluster_size);
+    int64_t offset = ROUND_UP(size, s->cluster_size);
     int64_t table_end = ROUND_UP(offset, coverage);
     int ret = 0;
 
@@ -405,6 +354,86 @@ drop_mapping(BlockDriverState *bs, int64_t new)
     }
     return ret;
 }
+
+/* ---- Growing ---- */
+
+static bool grow_tables(BlockDriverState *bs, int64_t new, Error **errp)
+{
+    BDRVQcow2State *s = bs->opaque;
+    int64_t coverage = qcow2_l1_coverage(s);
+    int64_t entries = new / coverage + (new % coverage != 0);
+    int ret = -EFBIG;
+
+    if (entries <= (int64_t)(QCOW2_MAX_L1_SIZE / sizeof(uint64_t))) {
+        driver_lock(&s->lock);
+        ret = qcow2_grow_l1(bs, entries);
+        driver_unlock(&s->lock);
+    }
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Failed to grow the L1 table");
+    }
+    return ret == 0;
+}
+
+static bool grow_data_file(BlockDriverState *bs, int64_t new,
+                           PreallocMode mode, Error **errp)
+{
+    BDRVQcow2State *s = bs->opaque;
+
+    return !s->has_data_file ||
+           bdrv_truncate(s->data_file, new, false,
+                         mode == PREALLOC_MODE_METADATA ? PREALLOC_MODE_OFF :
+                         mode, 0, errp);
+}
+
+/* All that changes, then the header, durably. */
+static int REQUIRES(driver_class) write_size(BlockDriverState *bs)
+{
+    int ret = qcow2_flush_metadata(bs);
+
+    return ret < 0 ? ret : qcow2_update_header(bs);
+}
+
+static bool grow(BlockDriverState *bs, int64_t new, PreallocMode mode,
+                 Error **errp)
+{
+    BDRVQcow2State *s = bs->opaque;
+    int64_t old = s->disk_size;
+    int ret;
+
+    /* The raw file must say what the tables say. */
+    if (s->data_file_raw && mode == PREALLOC_MODE_OFF) {
+        mode = PREALLOC_MODE_METADATA;
+    }
+    driver_lock(&s->lock);
+    ret = drop_mapping(bs, old);
+    driver_unlock(&s->lock);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Failed to discard clusters beyond the "
+                         "end of the disk");
+        return false;
+    }
+    if (!grow_tables(bs, new, errp) || !grow_data_file(bs, new, mode, errp)) {
+        return false;
+    }
+    s->disk_size = new;
+    ret = mode == PREALLOC_MODE_OFF ? 0 : preallocate(bs, old, new, mode);
+    if (ret == 0) {
+        ret = zero_gained(bs, old, new);
+    }
+    driver_lock(&s->lock);
+    if (ret == 0) {
+        ret = write_size(bs);
+    }
+    driver_unlock(&s->lock);
+    if (ret < 0) {
+        s->disk_size = old;
+        error_setg_errno(errp, -ret, "Failed to grow the image");
+    }
+    return ret == 0;
+}
+
+/* ---- Shrinking ---- */
 
 /* Cut the file behind the last cluster that is in use. */
 static int REQUIRES(driver_class) shorten_file(BlockDriverState *bs)
@@ -440,15 +469,13 @@ static bool shrink(BlockDriverState *bs, int64_t new, Error **errp)
     int ret;
 
     driver_lock(&s->lock);
-    ret = drop_mapping(bs, new);
-    if (ret == 0) {
-        s->disk_size = new;
-        ret = write_size(bs);
-        s->disk_size = ret == 0 ? new : old;
+    s->disk_size = new;
+    ret = write_size(bs);
+    if (ret < 0) {
+        s->disk_size = old;
     }
-    if (ret == 0) {
-        ret = qcow2_settle(bs);
-    }
+    ret = ret < 0 ? ret : drop_mapping(bs, new);
+    ret = ret < 0 ? ret : qcow2_settle(bs);
     if (ret == 0 && shorten_file(bs) < 0) {
         warn_report("Failed to truncate the tail of the image");
     }

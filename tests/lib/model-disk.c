@@ -560,9 +560,6 @@ void model_random_op(ModelDisk *m, GRand *rand, const ModelMix *mix,
     }
     if (op->type == MODEL_RESIZE) {
         op->offset = g_rand_int_range(rand, 0, m->max_size / unit + 1) * unit;
-        if (mix->grows_only) {
-            op->offset = MAX(op->offset, size);
-        }
         return;
     }
     if (size < align) {

@@ -122,7 +122,6 @@ typedef struct ModelMix {
     int64_t max_bytes;          /* 0: 64 KiB */
     int64_t unit;               /* some requests are whole units; 0: 64 KiB */
     int64_t hot_bytes;          /* half of them start below here; 0: all */
-    bool grows_only;            /* resizing never shrinks */
 } ModelMix;
 
 void model_random_op(ModelDisk *m, GRand *rand, const ModelMix *mix,

@@ -279,9 +279,6 @@ static void run(ProofRun *proof, const Variant *v, ProofConfig test)
         c.max_size = test.max_size;
         c.mix.weight[MODEL_RESIZE] = 6;
         c.mix.unit = MAX(c.compress_unit, c.file_alignment) ?: 1536;
-        /* What a crash leaves of what was being cut off may be the backing
-         * file's. */
-        c.mix.grows_only = c.backing_size;
     }
     proof_assert(proof, &f, &c, 1);
 }
