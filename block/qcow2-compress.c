@@ -11,6 +11,10 @@
  * them, zlib does.  Each thread keeps its contexts.  What comes out is never
  * more than a cluster, whatever the input says, and less is an error.
  *
+ * The same data shall give the same image.  That decides ISA-L's level: what
+ * levels 1 and 2 find in the last bytes of a buffer depends on where their
+ * context is in memory, and on what it held.  Level 3 has no such whims.
+ *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
 #include "qemu/osdep.h"
@@ -39,6 +43,7 @@ typedef struct Codec {
 #ifdef CONFIG_LIBISAL
     struct isal_zstream *deflater;
     uint8_t *level_buf;
+    size_t level_buf_size;
 #endif
 #ifdef CONFIG_LIBZSTD
     ZSTD_DCtx *unzstd;
@@ -120,11 +125,26 @@ static int zlib_decompress(void *dest, size_t dest_size, const void *src,
 #endif
 
 #ifdef CONFIG_LIBISAL
-static bool make_deflater(Codec *c)
+/* Room for as many tokens as a cluster has bytes: more would be touched, and
+ * paid for, with each cluster. */
+static size_t level_buf_size(size_t cluster_size)
 {
+    return cluster_size <= 1 * KiB ? ISAL_DEF_LVL3_MIN :
+           cluster_size <= 16 * KiB ? ISAL_DEF_LVL3_SMALL :
+           ISAL_DEF_LVL3_LARGE;
+}
+
+static bool make_deflater(Codec *c, size_t cluster_size)
+{
+    size_t size = level_buf_size(cluster_size);
+
     if (!c->deflater) {
         c->deflater = g_try_new0(struct isal_zstream, 1);
-        c->level_buf = g_try_malloc(ISAL_DEF_LVL1_DEFAULT);
+    }
+    if (c->level_buf_size < size) {
+        g_free(c->level_buf);
+        c->level_buf = g_try_malloc(size);
+        c->level_buf_size = c->level_buf ? size : 0;
     }
     return c->deflater && c->level_buf;
 }
@@ -135,18 +155,14 @@ static ssize_t zlib_compress(void *dest, size_t dest_size, const void *src,
     Codec *c = my_codec();
     struct isal_zstream *z;
 
-    if (!make_deflater(c)) {
+    if (!make_deflater(c, src_size)) {
         return -ENOMEM;
     }
     z = c->deflater;
-    /* It looks at what the last one left in here and in the buffer, so that
-     * what comes out would depend on that: the same data, another image. */
-    memset(z, 0, sizeof(*z));
-    memset(c->level_buf, 0, ISAL_DEF_LVL1_DEFAULT);
     isal_deflate_init(z);
-    z->level = 1;
+    z->level = 3;
     z->level_buf = c->level_buf;
-    z->level_buf_size = ISAL_DEF_LVL1_DEFAULT;
+    z->level_buf_size = level_buf_size(src_size);
     z->hist_bits = WINDOW_BITS;
     z->gzip_flag = IGZIP_DEFLATE;
     z->end_of_stream = 1;

@@ -178,6 +178,79 @@ static void test_threads(const void *opaque)
     }
 }
 
+/* ---- The same data, the same image ---- */
+
+#define SAMPLE (512 * KiB)
+
+typedef struct Repeat {
+    BDRVQcow2State s;
+    const uint8_t *sample;
+    size_t offset;                  /* of the clusters in their buffers */
+    char *sum;                      /* of what came out */
+} Repeat;
+
+/* Like machine code: the same few bytes again and again, before others.  What
+ * follows the last of them is not in the buffer. */
+static void fill_code(uint8_t *buf, size_t size)
+{
+    static const uint8_t same[] = { 0x05, 0x48, 0x8b };
+
+    for (size_t i = 0; i < size; i++) {
+        buf[i] = i % 4 ? same[(i - i / 512) % 3] :
+                 g_test_rand_int_range(0, 256);
+    }
+}
+
+/* A thread has contexts of its own, at some place in memory. */
+static void *repeat_thread(void *opaque)
+{
+    Repeat *r = opaque;
+    size_t size = r->s.cluster_size;
+    g_autofree uint8_t *in = g_malloc(size + 64), *out = g_malloc(size);
+    g_autoptr(GChecksum) sum = g_checksum_new(G_CHECKSUM_SHA1);
+
+    for (size_t at = 0; at < SAMPLE; at += size) {
+        ssize_t n;
+
+        memset(in, at / size, size + 64);
+        memcpy(in + r->offset, r->sample + at, size);
+        n = qcow2_compress(&r->s, out, size, in + r->offset);
+        g_assert_true(n > 0 || n == -ENOSPC);
+        g_checksum_update(sum, out, MAX(n, 0));
+    }
+    r->sum = g_strdup(g_checksum_get_string(sum));
+    return NULL;
+}
+
+static void test_repeat(const void *opaque)
+{
+    g_autofree uint8_t *sample = g_malloc(SAMPLE);
+    Repeat r[32];
+    QemuThread t[ARRAY_SIZE(r)];
+
+    if (!has_type(GPOINTER_TO_INT(opaque))) {
+        return;
+    }
+    fill_code(sample, SAMPLE);
+    for (int64_t size = 512; size <= CLUSTER; size *= 8) {
+        for (size_t i = 0; i < ARRAY_SIZE(r); i++) {
+            r[i] = (Repeat){ state(GPOINTER_TO_INT(opaque)), sample, i };
+            r[i].s.cluster_size = size;
+            g_assert_cmpint(qemu_thread_create(&t[i], "codec", repeat_thread,
+                                               &r[i]), ==, 0);
+        }
+        for (size_t i = 0; i < ARRAY_SIZE(r); i++) {
+            qemu_thread_join(&t[i]);
+        }
+        for (size_t i = 0; i < ARRAY_SIZE(r); i++) {
+            g_assert_cmpstr(r[i].sum, ==, r[0].sum);
+        }
+        for (size_t i = 0; i < ARRAY_SIZE(r); i++) {
+            g_free(r[i].sum);
+        }
+    }
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
@@ -189,6 +262,7 @@ int main(int argc, char **argv)
         { "wrong length is refused", test_wrong_length },
         { "damage does not crash", test_damage },
         { "threads do not mix", test_threads },
+        { "the data alone decides", test_repeat },
     };
 
     g_test_init(&argc, &argv, NULL);
