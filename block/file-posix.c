@@ -111,12 +111,20 @@ static int check_end(BlockDriverState *bs, int64_t pos)
            -EIO : 0;
 }
 
-/* The file ended at @pos, with @bytes of the request missing. */
+/*
+ * The file ended at @pos, with @bytes of the request missing.  1: it does not
+ * any more.  Who appended to it may have said so (total_bytes) between our read
+ * and our look: that is no file that has shrunk.
+ */
 static int read_at_end(BlockDriverState *bs, int64_t pos, int64_t bytes,
                        QEMUIOVector *qiov, size_t qiov_offset)
 {
+    FileState *s = bs->opaque;
     int ret = check_end(bs, pos);
 
+    if (ret == -EIO && file_raw_length(s->h.fd) > pos) {
+        return 1;
+    }
     if (ret == 0) {
         qemu_iovec_memset(qiov, qiov_offset, 0, bytes);
     }
@@ -156,7 +164,7 @@ static int file_transfer(BlockDriverState *bs, bool is_write, int64_t offset,
     while (done < bytes) {
         QEMUIOVector part;
         ssize_t n;
-        int err;
+        int err, ret;
 
         qemu_iovec_init_slice(&part, qiov, qiov_offset + done, bytes - done);
         n = transfer_once(s->h.fd, is_write, part.iov, part.niov,
@@ -170,17 +178,25 @@ static int file_transfer(BlockDriverState *bs, bool is_write, int64_t offset,
             return -err;
         }
         if (n == 0) {
-            return is_write ? -EIO :
-                   read_at_end(bs, offset + done, bytes - done, qiov,
-                               qiov_offset + done);
+            ret = is_write ? -EIO :
+                  read_at_end(bs, offset + done, bytes - done, qiov,
+                              qiov_offset + done);
+            if (ret <= 0) {
+                return ret;
+            }
+            continue;
         }
         done += n;
         if (s->h.direct && done < bytes) {
             int64_t resume = direct_resume(&s->h, offset, done, done - n);
 
             if (!is_write && file_raw_length(s->h.fd) <= offset + done) {
-                return read_at_end(bs, offset + done, bytes - done, qiov,
-                                   qiov_offset + done);
+                ret = read_at_end(bs, offset + done, bytes - done, qiov,
+                                  qiov_offset + done);
+                if (ret <= 0) {
+                    return ret;
+                }
+                resume = MAX(resume, done - n);
             }
             if (resume < 0) {
                 return -EIO;

@@ -208,6 +208,21 @@ static void test_partial_sector_reads_as_zero(void)
     fake_close(bs);
 }
 
+/* A read that ends where the file ended then; by now it is longer. */
+static void test_grown_file(void)
+{
+    static const Fault faults[] = { { .at_most = 700 }, { .at_most = 0 } };
+    BlockDriverState *bs = open_rw(fake_dir_on_disk(), "grown", 4096);
+    char buf[4096] = "";
+
+    faults_begin(faults, ARRAY_SIZE(faults));
+    g_assert_cmpint(fake_pread(bs, 0, buf, sizeof(buf)), ==, 0);
+    g_assert_cmpint(fault_calls, ==, 3);
+    faults_end();
+    g_assert_true(fake_is_filled(buf, 0x5a, sizeof(buf)));
+    fake_close(bs);
+}
+
 static void test_shrunk_file_fails(void)
 {
     BlockDriverState *bs = open_rw(fake_dir_on_disk(), "shrink", 64 * KiB);
@@ -1052,6 +1067,8 @@ int main(int argc, char **argv)
     g_test_add_func("/file/read/vector-beyond-iov-max", test_long_vector);
     g_test_add_func("/file/read/partial-sector-is-zero-filled",
                     test_partial_sector_reads_as_zero);
+    g_test_add_func("/file/read/grown-meanwhile-is-read-again",
+                    test_grown_file);
     g_test_add_func("/file/read/shrunk-file-is-an-error",
                     test_shrunk_file_fails);
     g_test_add_func("/file/direct/bounces-misaligned-memory",
