@@ -3,8 +3,9 @@
  * but one look-up in tables that are cached: it takes no lock and does no I/O.
  *
  *   read    of one extent of data: goes to the file that holds it, with a pin
- *           until it completes; of zeroes: done here; of what only the backing
- *           file has: goes there
+ *           until it completes; of zeroes, or a compressed cluster of which
+ *           others read a part: done here; of what only the backing file has:
+ *           goes there
  *   write   inside clusters that are ours alone and not metadata: to the file,
  *           with a pin
  *   flush   of an image whose tables are all written: a flush of its file
@@ -17,8 +18,8 @@
 #include "qcow2.h"
 #include "qemu/atomic.h"
 
-/* More zeroes than this are not for the device's thread to write. */
-#define MAX_INLINE_ZEROES (256 * KiB)
+/* More than this is not for the device's thread to write. */
+#define MAX_INLINE (256 * KiB)
 
 static BdrvMapResult to_child(BdrvChild *child, int64_t offset,
                               BdrvMapping *mapping)
@@ -51,7 +52,7 @@ static bool is_inside(const BdrvChild *child, int64_t offset, int64_t bytes)
 
 static BdrvMapResult read_zeroes(BdrvTrackedRequest *req, BdrvMapping *mapping)
 {
-    if (req->bytes > MAX_INLINE_ZEROES) {
+    if (req->bytes > MAX_INLINE) {
         return BDRV_MAP_WORKER;
     }
     qemu_iovec_memset(req->qiov, req->qiov_offset, 0, req->bytes);
@@ -73,6 +74,22 @@ static BdrvMapResult read_unallocated(BlockDriverState *bs,
     return to_child(bs->backing, req->map_offset, mapping);
 }
 
+static BdrvMapResult read_inflated(BDRVQcow2State *s, BdrvTrackedRequest *req,
+                                   uint64_t l2_entry, BdrvMapping *mapping)
+{
+    size_t in_cluster = req->map_offset & (s->cluster_size - 1);
+    Qcow2InflatedCluster *e;
+
+    if (req->bytes > MAX_INLINE || !qcow2_inflated_peek(s, l2_entry, &e)) {
+        return BDRV_MAP_WORKER;
+    }
+    qemu_iovec_from_buf(req->qiov, req->qiov_offset,
+                        qcow2_inflated_data(e) + in_cluster, req->bytes);
+    qcow2_inflated_put(s, e);
+    mapping->ret = 0;
+    return BDRV_MAP_DONE;
+}
+
 static BdrvMapResult map_read(BlockDriverState *bs, BdrvTrackedRequest *req,
                               const Qcow2Extent *e, BdrvMapping *mapping)
 {
@@ -92,6 +109,8 @@ static BdrvMapResult map_read(BlockDriverState *bs, BdrvTrackedRequest *req,
     case QCOW2_EXTENT_UNALLOCATED:
     case QCOW2_EXTENT_UNALLOCATED_ALLOC:
         return read_unallocated(bs, req, mapping);
+    case QCOW2_EXTENT_COMPRESSED:
+        return read_inflated(s, req, e->l2_entry, mapping);
     default:
         return BDRV_MAP_WORKER;
     }

@@ -84,46 +84,61 @@ static int read_normal(const Piece *p, int64_t host)
                        p->flags);
 }
 
-/* The cluster at @l2_entry, decompressed to @cluster; @raw has room for what
- * is read. */
+/* The cluster at @l2_entry, decompressed to @cluster. */
 static int inflate_cluster(BlockDriverState *bs, uint64_t l2_entry,
-                           void *raw, void *cluster)
+                           void *cluster)
 {
     BDRVQcow2State *s = bs->opaque;
     int64_t host;
-    int bytes, ret;
+    int bytes, ret = -ENOMEM;
+    void *raw;
 
     qcow2_parse_compressed(s, l2_entry, &host, &bytes);
-    bdrv_debug_event(bs->file->bs, "read_compressed");
-    ret = bdrv_pread(bs->file, host, bytes, raw, 0);
-    return ret < 0 ? ret : qcow2_decompress(s, cluster, raw, bytes);
+    raw = qemu_try_memalign(bs->file->bs->bl.opt_mem_alignment, bytes);
+    if (raw) {
+        bdrv_debug_event(bs->file->bs, "read_compressed");
+        ret = bdrv_pread(bs->file, host, bytes, raw, 0);
+    }
+    if (ret == 0) {
+        ret = qcow2_decompress(s, cluster, raw, bytes);
+    }
+    qemu_vfree(raw);
+    return ret;
+}
+
+/* What others read of the same cluster will be there already. */
+static int read_inflated(const Piece *p, uint64_t l2_entry)
+{
+    BDRVQcow2State *s = p->bs->opaque;
+    size_t in_cluster = p->offset & (s->cluster_size - 1);
+    Qcow2InflatedCluster *e;
+    bool fill;
+    int ret = qcow2_inflated_get(s, l2_entry, &e, &fill);
+
+    if (ret < 0) {
+        return ret;
+    }
+    if (fill) {
+        ret = inflate_cluster(p->bs, l2_entry, qcow2_inflated_data(e));
+        qcow2_inflated_filled(s, e, ret);
+    }
+    if (ret == 0) {
+        qemu_iovec_from_buf(p->qiov, p->qiov_offset,
+                            qcow2_inflated_data(e) + in_cluster, p->bytes);
+    }
+    qcow2_inflated_put(s, e);
+    return ret;
 }
 
 static int read_compressed(const Piece *p, uint64_t l2_entry)
 {
     BDRVQcow2State *s = p->bs->opaque;
-    size_t in_cluster = p->offset & (s->cluster_size - 1);
     void *dest = p->bytes == s->cluster_size ?
                  qemu_iovec_contiguous(p->qiov, p->qiov_offset, p->bytes) :
                  NULL;
-    int64_t host;
-    int bytes, ret = -ENOMEM;
-    uint8_t *buf;
 
-    qcow2_parse_compressed(s, l2_entry, &host, &bytes);
-    buf = qemu_try_memalign(p->bs->file->bs->bl.opt_mem_alignment,
-                            s->cluster_size + bytes);
-    if (buf && dest) {
-        ret = inflate_cluster(p->bs, l2_entry, buf, dest);
-    } else if (buf) {
-        ret = inflate_cluster(p->bs, l2_entry, buf + s->cluster_size, buf);
-        if (ret == 0) {
-            qemu_iovec_from_buf(p->qiov, p->qiov_offset, buf + in_cluster,
-                                p->bytes);
-        }
-    }
-    qemu_vfree(buf);
-    return ret;
+    return dest ? inflate_cluster(p->bs, l2_entry, dest) :
+                  read_inflated(p, l2_entry);
 }
 
 static int read_extent(const Piece *p, const Qcow2Extent *e)

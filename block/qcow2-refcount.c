@@ -165,6 +165,7 @@ note_freed(BlockDriverState *bs, uint64_t cluster, uint64_t n)
     if (s->free_byte_offset >= start && s->free_byte_offset < start + bytes) {
         s->free_byte_offset = 0;
     }
+    qcow2_inflated_forget(s, start, bytes);
     /* It may have been written, even if it lay behind the end of the file. */
     qcow2_note_used(bs, cluster, n);
 }

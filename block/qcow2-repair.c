@@ -385,6 +385,7 @@ int qcow2_repair_reload(BlockDriverState *bs)
     s->free_run_index = 0;
     s->high_cluster = 0;
     s->free_byte_offset = 0;
+    qcow2_inflated_forget(s, 0, INT64_MAX);
     driver_unlock(&s->lock);
     ret = reload_l1(bs);
     if (ret == 0) {

@@ -1,6 +1,6 @@
 /*
  * qcow2: what look-ups need beside the tables, made at open: the caches, the
- * pins, and the set of metadata clusters.
+ * pins, the set of metadata clusters, and room for what is inflated.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
@@ -20,6 +20,7 @@ bool qcow2_make_caches(BlockDriverState *bs, size_t l2_slice_size,
     s->l2_cache = qcow2_cache_new(l2_slice_size, l2_tables);
     s->pins = qcow2_pins_new();
     s->metadata = qcow2_metadata_new();
+    s->inflated = qcow2_inflated_new(s->cluster_size);
     if (!refcounts || !s->l2_cache || !s->pins || !s->metadata) {
         error_setg(errp, "Could not allocate metadata caches");
         return false;
@@ -55,4 +56,6 @@ void qcow2_free_caches(BlockDriverState *bs)
     s->pins = NULL;
     qcow2_metadata_free(s->metadata);
     s->metadata = NULL;
+    qcow2_inflated_free(s->inflated);
+    s->inflated = NULL;
 }

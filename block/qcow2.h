@@ -104,6 +104,8 @@ typedef struct Qcow2Frees Qcow2Frees;
 typedef struct Qcow2Snapshot Qcow2Snapshot;
 typedef struct Qcow2TableCopies Qcow2TableCopies;
 typedef struct Qcow2Cleaner Qcow2Cleaner;
+typedef struct Qcow2Inflated Qcow2Inflated;
+typedef struct Qcow2InflatedCluster Qcow2InflatedCluster;
 
 /* A header extension that we do not know; kept when the header is rewritten. */
 typedef struct Qcow2UnknownExtension {
@@ -206,6 +208,7 @@ typedef struct BDRVQcow2State {
     Qcow2Cache *l2_cache;           /* slices: qcow2-cache.c */
     Qcow2MetadataSet *metadata;     /* qcow2-overlap.c */
     Qcow2Pins *pins;                /* qcow2-pin.c */
+    Qcow2Inflated *inflated;        /* qcow2-inflated.c: a lock of its own */
     bool metadata_dirty;            /* atomic: a flush has tables to write */
     bool corrupt;                   /* atomic: writes fail with -EIO */
     bool corruption_reported;       /* atomic: one that is not fatal */
@@ -606,6 +609,35 @@ int qcow2_decompress(const BDRVQcow2State *s, void *dest, const void *src,
 /* Bytes written to @dest (less than cluster_size), -ENOSPC: does not shrink. */
 ssize_t qcow2_compress(const BDRVQcow2State *s, void *dest, size_t dest_size,
                        const void *src);
+
+/* ---- qcow2-inflated.c: compressed clusters that were read in part ---- */
+
+Qcow2Inflated *qcow2_inflated_new(int64_t cluster_size);
+/* Nobody uses any. */
+void qcow2_inflated_free(Qcow2Inflated *c);
+/*
+ * The cluster of the descriptor, which the caller looked up under a pin that it
+ * holds until _put.  0 and an entry: either its data is there; or *fill, and
+ * the caller fills it, and then must say so.  May wait for who fills it.  Or
+ * -errno.
+ */
+int qcow2_inflated_get(BDRVQcow2State *s, uint64_t l2_entry,
+                       Qcow2InflatedCluster **entry, bool *fill)
+    EXCLUDES(leaf_class);
+/* The same where one must not wait: true if there is data. */
+bool qcow2_inflated_peek(BDRVQcow2State *s, uint64_t l2_entry,
+                         Qcow2InflatedCluster **entry) EXCLUDES(leaf_class);
+/* Of cluster_size bytes. */
+uint8_t *qcow2_inflated_data(Qcow2InflatedCluster *e);
+/* 0; or -errno: there is no data, and those who wait get this, too. */
+void qcow2_inflated_filled(BDRVQcow2State *s, Qcow2InflatedCluster *e, int ret)
+    EXCLUDES(leaf_class);
+void qcow2_inflated_put(BDRVQcow2State *s, Qcow2InflatedCluster *e)
+    EXCLUDES(leaf_class);
+/* The area of the file may become something else: no pin is left of those under
+ * which what is there was read. */
+void qcow2_inflated_forget(BDRVQcow2State *s, int64_t offset, int64_t bytes)
+    EXCLUDES(leaf_class);
 
 /* ---- Entry points of the table in qcow2.c ---- */
 

@@ -469,8 +469,9 @@ static void test_fast_reads(void)
     g_assert_false(read_needs_worker(blk, 4 * MiB, 4096));  /* unallocated */
     g_assert_true(read_needs_worker(blk, MiB - 512, 1024)); /* two kinds */
     g_assert_false(read_needs_worker(blk, 1536 * MiB, 4096));   /* no table */
-    g_assert_true(read_needs_worker(blk, 600 * MiB, 4096));
-    g_assert_true(read_needs_worker(blk, 600 * MiB, 4096));
+    g_assert_true(read_needs_worker(blk, 600 * MiB, 4096)); /* inflates */
+    g_assert_false(read_needs_worker(blk, 600 * MiB, 65536));
+    g_assert_false(read_needs_worker(blk, 600 * MiB + 512, 4096));
     blk_unref(blk);
 }
 
