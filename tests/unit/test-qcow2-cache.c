@@ -645,6 +645,134 @@ static void test_forget_loading(void)
     env_free(e);
 }
 
+/* ---- Reading ahead ---- */
+
+#define TABLES_A_CLUSTER 8          /* see env_new() */
+
+static void assert_cached(Env *e, int first, int end)
+{
+    for (int i = 1; i < N_TABLES; i++) {
+        g_assert_cmpint(is_cached(e, i), ==, i >= first && i < end);
+    }
+}
+
+/* What comes next is there, as far as the cluster goes. */
+static void test_ahead(void)
+{
+    Env *e = env_new(64);
+
+    number_disk(e);
+    get(e, 1, 0);
+    assert_cached(e, 1, 2);
+    get(e, 2, 0);
+    assert_cached(e, 1, TABLES_A_CLUSTER);
+    g_assert_cmpint(e->reads, ==, 2);
+    for (int i = 3; i < N_TABLES; i++) {
+        g_assert_cmphex(get(e, i, 5), ==, (uint64_t)i << 32 | 5);
+        assert_cached(e, 1, ROUND_UP(i + 1, TABLES_A_CLUSTER));
+    }
+    g_assert_cmpint(e->reads, ==, 5);
+    env_free(e);
+}
+
+/* Who goes backwards, or anywhere, gets what he asks for. */
+static void test_not_ahead(void)
+{
+    static const int order[] = { 20, 19, 18, 4, 10, 2, 12, 8, 6 };
+    Env *e = env_new(64);
+
+    number_disk(e);
+    for (size_t i = 0; i < ARRAY_SIZE(order); i++) {
+        g_assert_cmphex(get(e, order[i], 1), ==,
+                        (uint64_t)order[i] << 32 | 1);
+        g_assert_cmpint(e->reads, ==, i + 1);
+    }
+    g_assert_false(is_cached(e, 3));
+    g_assert_false(is_cached(e, 21));
+    env_free(e);
+}
+
+/* A quarter of the cache at a time, so that it does not push out itself. */
+static void test_ahead_limit(void)
+{
+    Env *e = env_new(12);
+
+    number_disk(e);
+    get(e, 1, 0);
+    get(e, 2, 0);
+    assert_cached(e, 1, 5);
+    env_free(e);
+}
+
+/* What is cached stays as it is. */
+static void test_ahead_of_dirty(void)
+{
+    Env *e = env_new(64);
+
+    number_disk(e);
+    set(e, 4, 0, 99);
+    get(e, 1, 0);
+    get(e, 2, 0);
+    g_assert_true(is_cached(e, 3));
+    g_assert_false(is_cached(e, 5));
+    g_assert_cmphex(get(e, 4, 0), ==, 99);
+    g_assert_true(is_dirty(e));
+    env_free(e);
+}
+
+/* If not all can be read, what is asked for is. */
+static void test_ahead_error(void)
+{
+    Env *e = env_new(64);
+
+    number_disk(e);
+    get(e, 1, 0);
+    e->fail_read = 1;
+    g_assert_cmphex(get(e, 2, 0), ==, UINT64_C(2) << 32);
+    g_assert_cmpint(e->reads, ==, 3);
+    assert_cached(e, 1, 3);
+    g_assert_cmphex(get(e, 3, 0), ==, UINT64_C(3) << 32);
+    g_assert_cmpint(e->reads, ==, 4);
+    env_free(e);
+}
+
+static void *read_2(void *opaque)
+{
+    g_assert_cmphex(get(opaque, 2, 0), ==, UINT64_C(2) << 32);
+    return NULL;
+}
+
+static void *read_5(void *opaque)
+{
+    g_assert_cmphex(get(opaque, 5, 0), ==, UINT64_C(5) << 32);
+    return NULL;
+}
+
+/* Who wants what is being read ahead waits for it; what is forgotten meanwhile
+ * does not come back. */
+static void test_ahead_loading(void)
+{
+    Env *e = env_new(64);
+    QemuThread t[2];
+
+    number_disk(e);
+    get(e, 1, 0);
+    set_hold(e, true);
+    g_assert_cmpint(qemu_thread_create(&t[0], "get", read_2, e), ==, 0);
+    wait_held(e, 1);
+    g_assert_cmpint(qemu_thread_create(&t[1], "get", read_5, e), ==, 0);
+    forget(e, 4, 1);
+    set_hold(e, false);
+    for (int i = 0; i < 2; i++) {
+        qemu_thread_join(&t[i]);
+    }
+    g_assert_cmpint(e->reads, ==, 2);
+    g_assert_true(is_cached(e, 3));
+    g_assert_false(is_cached(e, 4));
+    g_assert_true(is_cached(e, 7));
+    env_free(e);
+}
+
 /*
  * Pairs of words: the second is the complement of the first, which is the
  * table's number and a count that only grows.  Writers change pairs, which
@@ -788,6 +916,15 @@ int main(int argc, char **argv)
                     test_loading);
     g_test_add_func("/qcow2-cache/loading/starts again if forgotten",
                     test_forget_loading);
+    g_test_add_func("/qcow2-cache/ahead/to the end of the cluster",
+                    test_ahead);
+    g_test_add_func("/qcow2-cache/ahead/only in order", test_not_ahead);
+    g_test_add_func("/qcow2-cache/ahead/a quarter of the cache",
+                    test_ahead_limit);
+    g_test_add_func("/qcow2-cache/ahead/stops before what is cached",
+                    test_ahead_of_dirty);
+    g_test_add_func("/qcow2-cache/ahead/error", test_ahead_error);
+    g_test_add_func("/qcow2-cache/ahead/loading", test_ahead_loading);
     g_test_add_data_func("/qcow2-cache/stress/whole pairs, 3 tables",
                          GINT_TO_POINTER(3), test_stress);
     g_test_add_data_func("/qcow2-cache/stress/whole pairs, all tables",
