@@ -82,6 +82,8 @@ struct Qcow2Cache {
 /* Steps along a chain that a reader believes in; under the lock it is whole. */
 #define MAX_STEPS 16
 #define MAX_TRIES 4
+/* Cached bytes, at least; a power of two, as tables are. */
+#define LARGE_PAGES_FROM (2 * MiB)
 /* Tables that are read at once: 64 KiB of L2 slices as they are by default. */
 #define MAX_BATCH 16
 
@@ -259,10 +261,29 @@ static void drop(Qcow2Table *t)
 
 /* ---- A slot for a table ---- */
 
+/*
+ * The memory of slots comes when they are touched, a page at a time, which
+ * costs more than reading the tables from the host's cache.  An image that
+ * needs so much of its cache will need more: from here on in large pages.
+ */
+static void use_large_pages(Qcow2Cache *c)
+{
+#ifdef __linux__
+    size_t used = c->n_touched * c->table_size;
+
+    if (used == LARGE_PAGES_FROM) {
+        /* Advice: if it is refused, nothing is lost but time. */
+        (void)madvise(c->data + used, c->n_tables * c->table_size - used,
+                      MADV_HUGEPAGE);
+    }
+#endif
+}
+
 static Qcow2Table *fresh_slot(Qcow2Cache *c)
 {
     Qcow2Table *t = &c->tables[c->n_touched];
 
+    use_large_pages(c);
     memset(t, 0, sizeof(*t));
     t->cache = c;
     t->words = (uint64_t *)(c->data + c->n_touched * c->table_size);
