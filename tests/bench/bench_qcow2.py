@@ -2,6 +2,7 @@
 """The benchmark's rows about qcow2: images, runs of qemu-img, targets.
 
   mixed.raw   what a disk is: files of this machine, holes, some noise
+  small.raw   a little of it
   mapped      a large image, all of it mapped: its tables are what is read
   scattered   small clusters, written here and there: long tables, no order
 
@@ -78,6 +79,11 @@ class Images:
             f.write(random.Random(1).randbytes(unit))
             f.truncate(8 * unit)
 
+    def make_small_raw(self, path):
+        """Little: with small clusters, stock takes long for each MiB."""
+        with open(path, 'wb') as f:
+            f.write(sample('/usr/bin', self.env.disk_bytes // 64))
+
     def make_mixed_qcow2(self, path):
         self.make('mixed.raw')
         self.run('convert', '-f', 'raw', '-O', 'qcow2',
@@ -87,6 +93,10 @@ class Images:
         self.make('mixed.raw')
         self.run('convert', '-c', '-f', 'raw', '-O', 'qcow2',
                  self.env.path('mixed.raw'), path)
+
+    def make_mapped512_qcow2(self, path):
+        self.run('create', '-f', 'qcow2', '-o', 'preallocation=metadata',
+                 path, '2G' if self.env.quick else '512G')
 
     def make_mapped_qcow2(self, path):
         self.run('create', '-f', 'qcow2', '-o', 'preallocation=metadata',
@@ -124,6 +134,15 @@ def look(command, image):
                                e.path(image)]}
 
 
+def read_parts(depth):
+    """A row that reads a compressed image in order, 4 KiB at a time."""
+    return {'name': f'qemu-img bench zlib qcow2 4k qd{depth}',
+            'reads': ('zlib.qcow2',),
+            'argv': lambda e: ['bench', '-f', 'qcow2', '-s', '4096', '-d',
+                               str(depth), '-c', str(e.disk_bytes // 65536),
+                               e.path('zlib.qcow2')]}
+
+
 def compare(name, image):
     return {'name': name, 'reads': (image, 'mixed.raw'),
             'argv': lambda e: ['compare', '-f', 'qcow2', '-F', 'raw',
@@ -137,6 +156,12 @@ TOOL_ROWS = [
     convert('qemu-img convert -c zlib', 'mixed.raw', 'o', 'qcow2', ['-c']),
     convert('qemu-img convert -c zstd', 'mixed.raw', 'o', 'qcow2',
             ['-c', '-o', 'compression_type=zstd']),
+    convert('qemu-img convert -c zlib 512-byte clusters', 'small.raw', 'o',
+            'qcow2', ['-c', '-o', 'cluster_size=512']),
+    read_parts(1),
+    read_parts(16),
+    {'name': 'qemu-img check mapped qcow2', 'reads': ('mapped512.qcow2',),
+     'argv': lambda e: ['check', '-f', 'qcow2', e.path('mapped512.qcow2')]},
     compare('qemu-img compare qcow2', 'mixed.qcow2'),
     compare('qemu-img compare zlib qcow2', 'zlib.qcow2'),
     look('measure', 'mapped.qcow2'),
@@ -155,6 +180,9 @@ TARGETS = [
     ('qemu-img convert -c zlib', 'wall', 'stock', 4.0),
     ('qemu-img convert -c zlib', 'size', 'stock', 1 / 1.1),
     ('qemu-img convert -c zstd', 'wall', 'stock', 1.5),
+    ('qemu-img bench zlib qcow2 4k qd1', 'wall', 'stock', 4.0),
+    ('qemu-img bench zlib qcow2 4k qd16', 'wall', 'stock', 4.0),
+    ('qemu-img check mapped qcow2', 'wall', 'stock', 4.0),
     ('qemu-img compare qcow2', 'wall', 'stock', 2.0),
     ('qemu-img measure mapped qcow2', 'wall', 'stock', 2.0),
     ('qemu-img map mapped qcow2', 'wall', 'stock', 2.0),
