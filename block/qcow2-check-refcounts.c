@@ -53,6 +53,13 @@ static uint64_t block_offset(const Qcow2Check *chk, uint32_t i)
     return chk->reftable[i] & QCOW2_REFTABLE_OFFSET_MASK;
 }
 
+/* Where no block can be read from, whatever the file's length. */
+static bool is_nowhere(const Qcow2Check *chk, uint64_t offset)
+{
+    return (offset & (chk->s->cluster_size - 1)) ||
+           offset > (uint64_t)INT64_MAX - chk->s->cluster_size;
+}
+
 static void count_outside(Qcow2Check *chk, uint32_t i)
 {
     bool fix = qcow2_check_fixes(chk, BDRV_FIX_ERRORS);
@@ -61,8 +68,7 @@ static void count_outside(Qcow2Check *chk, uint32_t i)
                     fix ? "Repairing" : "ERROR", i);
     chk->res->corruptions++;
     chk->need_rebuild |= fix;
-    chk->block_state[i] = block_offset(chk, i) >
-                          (uint64_t)INT64_MAX - chk->s->cluster_size ?
+    chk->block_state[i] = is_nowhere(chk, block_offset(chk, i)) ?
                           QCOW2_BLOCK_UNREADABLE : QCOW2_BLOCK_NONE;
 }
 
@@ -77,7 +83,7 @@ static void count_refblock(Qcow2Check *chk, uint32_t i)
                         "bits set\n", i);
         chk->res->corruptions++;
         chk->need_rebuild = true;
-        if (offset & (s->cluster_size - 1)) {
+        if (is_nowhere(chk, offset)) {
             chk->block_state[i] = QCOW2_BLOCK_UNREADABLE;
         }
         return;

@@ -155,6 +155,12 @@ static void hurt_reftable_past_end(uint8_t *d)
     stq_be_p(d + reftable_of(d), UINT64_C(1) << 40);
 }
 
+/* A place that is no place, and further bits: what is read must not be. */
+static void hurt_reftable_nowhere(uint8_t *d)
+{
+    stq_be_p(d + reftable_of(d), (UINT64_C(1) << 63) | 4096 | 1);
+}
+
 static void hurt_reftable_zero(uint8_t *d)
 {
     stq_be_p(d + reftable_of(d), 0);
@@ -240,6 +246,7 @@ static const Damage damages[] = {
     { "reftable-bits", hurt_reftable_bits },
     { "reftable-twice", hurt_reftable_twice },
     { "reftable-past-end", hurt_reftable_past_end },
+    { "reftable-nowhere", hurt_reftable_nowhere },
     { "reftable-zero", hurt_reftable_zero },
     { "no-reftable", hurt_no_reftable },
     { "reftable-at-0", hurt_reftable_at_0 },
