@@ -503,9 +503,11 @@ bool qcow2_snapshot_list(BlockDriverState *bs, QEMUSnapshotInfo **list,
                          size_t *n, Error **errp)
 {
     BDRVQcow2State *s = bs->opaque;
-    QEMUSnapshotInfo *out = g_new0(QEMUSnapshotInfo, MAX(s->nb_snapshots, 1));
+    /* An image that was opened to be checked has none loaded. */
+    uint32_t nb = s->snapshots ? s->nb_snapshots : 0;
+    QEMUSnapshotInfo *out = g_new0(QEMUSnapshotInfo, MAX(nb, 1));
 
-    for (uint32_t i = 0; i < s->nb_snapshots; i++) {
+    for (uint32_t i = 0; i < nb; i++) {
         const Qcow2Snapshot *sn = &s->snapshots[i];
 
         g_strlcpy(out[i].id_str, sn->id_str, sizeof(out[i].id_str));
@@ -518,7 +520,7 @@ bool qcow2_snapshot_list(BlockDriverState *bs, QEMUSnapshotInfo **list,
         out[i].disk_size = sn->disk_size;
     }
     *list = out;
-    *n = s->nb_snapshots;
+    *n = nb;
     return true;
 }
 

@@ -13,6 +13,7 @@
 #include "qemu/bswap.h"
 #include "qemu/thread.h"
 #include "block/qcow2-check.h"
+#include "block/snapshot.h"
 
 /* ---- Counts ---- */
 
@@ -459,6 +460,28 @@ static void test_dirty_open(void)
     qcow2_image_free(img);
 }
 
+/* It has a snapshot, which a check reads for itself: none is to be listed. */
+static void test_list_while_checking(void)
+{
+    g_autofree char *hurt = NULL;
+    g_autofree QEMUSnapshotInfo *list = NULL;
+    const Damage damage = { "leak", hurt_leak };
+    Qcow2Image *img;
+    gsize size;
+    size_t n = 7;
+
+    if (!qcow2_image_can_run()) {
+        return;
+    }
+    img = new_image(&damage, &hurt, &size);
+    open_for_check(img);
+    g_assert_true(bdrv_snapshot_list(qcow2_image_bs(img), &list, &n,
+                                     &error_abort));
+    g_assert_cmpuint(n, ==, 0);
+    qcow2_image_close(img);
+    qcow2_image_free(img);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -478,5 +501,7 @@ int main(int argc, char **argv)
     g_test_add_func("/qcow2-check/block-twice-narrow",
                     test_block_twice_narrow);
     g_test_add_func("/qcow2-check/dirty/open", test_dirty_open);
+    g_test_add_func("/qcow2-check/snapshots-are-not-listed",
+                    test_list_while_checking);
     return g_test_run();
 }
