@@ -79,18 +79,20 @@ static int find(const BDRVQcow2State *s, const char *id)
 
 /*
  * Write @tree as an L1 table to new clusters, durably and with its references
- * counted.  Its offset or -errno.  An empty one takes a cluster as well.
+ * counted.  Its offset or -errno.  An empty one takes no cluster and is at 0,
+ * which is no reason to free the cluster there.
  */
 static int64_t REQUIRES(driver_class) write_l1(BlockDriverState *bs,
                                                const Qcow2Tree *tree)
 {
     BDRVQcow2State *s = bs->opaque;
-    int64_t bytes = MAX(tree->size * (int64_t)sizeof(uint64_t), 1);
-    g_autofree uint64_t *table = g_try_malloc0(bytes);
-    int64_t offset = table ? qcow2_alloc_clusters(bs, bytes) : -ENOMEM;
+    int64_t bytes = tree->size * (int64_t)sizeof(uint64_t);
+    g_autofree uint64_t *table = g_try_malloc0(MAX(bytes, 1));
+    int64_t offset = !table ? -ENOMEM :
+                     bytes ? qcow2_alloc_clusters(bs, bytes) : 0;
     int ret;
 
-    if (offset < 0) {
+    if (offset <= 0) {
         return offset;
     }
     for (uint32_t i = 0; i < tree->size; i++) {
@@ -114,7 +116,7 @@ static int64_t REQUIRES(driver_class) write_l1(BlockDriverState *bs,
 static void REQUIRES(driver_class) free_l1(BlockDriverState *bs,
                                            int64_t offset, uint32_t size)
 {
-    int64_t bytes = MAX(size * (int64_t)sizeof(uint64_t), 1);
+    int64_t bytes = size * (int64_t)sizeof(uint64_t);
 
     qcow2_metadata_remove(bs->opaque, offset, bytes);
     qcow2_free_later(bs, offset, bytes, QCOW2_DISCARD_SNAPSHOT);
@@ -346,7 +348,7 @@ static int REQUIRES(driver_class) switch_l1(BlockDriverState *bs,
         return ret;
     }
     qcow2_metadata_remove(s, old->offset, old->size * sizeof(uint64_t));
-    qcow2_free_later(bs, old->offset, MAX(old->size, 1) * sizeof(uint64_t),
+    qcow2_free_later(bs, old->offset, old->size * sizeof(uint64_t),
                      QCOW2_DISCARD_OTHER);
     g_free(old);
     return ret;

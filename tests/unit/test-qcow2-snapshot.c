@@ -358,6 +358,52 @@ static void test_l1_longer_than_file(void)
     image_destroy(&img);
 }
 
+/* ---- Nothing ---- */
+
+static void check_closed(Image *img)
+{
+    image_close(img);
+    g_assert_cmpint(foreign_check(img), ==, 0);
+    image_open(img, BDRV_O_RDWR | BDRV_O_RESIZE);
+}
+
+static void resize(Image *img, int64_t size)
+{
+    g_assert_true(blk_truncate(img->blk, size, true, PREALLOC_MODE_OFF, 0,
+                               &error_abort));
+}
+
+/* An L1 table without entries is nowhere, and nothing is freed with it: least
+ * of all the header, which is at the same offset. */
+static void test_empty_disk(void)
+{
+    Image img = { 0 };
+    uint8_t *buf = img.model;
+
+    image_create(&img, "{'size':0,'cluster_size':512}");
+    g_assert_true(take(&img, "empty", &error_abort));
+    check_closed(&img);
+    resize(&img, 4096);
+    memset(buf, 0x11, 4096);
+    g_assert_cmpint(blk_pwrite(img.blk, 0, 4096, buf, 0), ==, 0);
+    g_assert_true(take(&img, "full", &error_abort));
+    check_closed(&img);
+    g_assert_true(bdrv_snapshot_goto(blk_bs(img.blk), "empty", &error_abort));
+    g_assert_cmpint(blk_getlength(img.blk), ==, 0);
+    check_closed(&img);
+    g_assert_true(bdrv_snapshot_goto(blk_bs(img.blk), "full", &error_abort));
+    check_closed(&img);
+    g_assert_true(bdrv_snapshot_delete(blk_bs(img.blk), "empty",
+                                       &error_abort));
+    check_closed(&img);
+    memset(buf, 0, 4096);
+    g_assert_cmpint(blk_pread(img.blk, 0, 4096, buf, 0), ==, 0);
+    for (int i = 0; i < 4096; i++) {
+        g_assert_cmpint(buf[i], ==, 0x11);
+    }
+    image_destroy(&img);
+}
+
 /* ---- Failures ---- */
 
 typedef bool Change(Image *img, Error **errp);
@@ -444,6 +490,7 @@ int main(int argc, char **argv)
     g_test_add_func("/qcow2-snapshot/entry/bad-disk-size", test_bad_disk_size);
     g_test_add_func("/qcow2-snapshot/lies/l1-longer-than-file",
                     test_l1_longer_than_file);
+    g_test_add_func("/qcow2-snapshot/empty-disk", test_empty_disk);
     g_test_add_data_func("/qcow2-snapshot/fail-nth/create", change_create,
                          test_fail_nth);
     g_test_add_data_func("/qcow2-snapshot/fail-nth/goto", change_goto,
