@@ -435,6 +435,20 @@ static bool grow(BlockDriverState *bs, int64_t new, PreallocMode mode,
 
 /* ---- Shrinking ---- */
 
+/* Of the clusters below @last, the end of those that a refcount block can
+ * count: a file may be far longer than that. */
+static int64_t REQUIRES(driver_class)
+skip_uncounted(const BDRVQcow2State *s, int64_t last)
+{
+    int64_t block = (last - 1) >> s->refcount_block_bits;
+
+    block = MIN(block, (int64_t)s->reftable_size - 1);
+    while (block >= 0 && !(s->reftable[block] & QCOW2_REFTABLE_OFFSET_MASK)) {
+        block--;
+    }
+    return MIN(last, (block + 1) << s->refcount_block_bits);
+}
+
 /* Cut the file behind the last cluster that is in use. */
 static int REQUIRES(driver_class) shorten_file(BlockDriverState *bs)
 {
@@ -445,7 +459,7 @@ static int REQUIRES(driver_class) shorten_file(BlockDriverState *bs)
     int ret = length < 0 ? length : 0;
     bool ok;
 
-    while (ret == 0 && last > 0) {
+    while (ret == 0 && (last = skip_uncounted(s, last)) > 0) {
         ret = qcow2_get_refcount(bs, last - 1, &refcount);
         if (ret == 0 && refcount) {
             break;

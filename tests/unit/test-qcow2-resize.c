@@ -368,6 +368,27 @@ static void test_fails(void)
     }
 }
 
+/* What it takes does not depend on how long a file says that it is. */
+static void test_shrink_endless_file(void)
+{
+    g_autofree char *path = path_of("endless");
+    BlockBackend *blk = create("endless", "size=64k,cluster_size=512");
+    struct stat st;
+
+    write_pattern(blk, 0, 64 * KiB, 1);
+    blk_unref(blk);
+    if (truncate(path, INT64_C(1) << 43) < 0) {
+        g_test_skip("no files of 8 TiB here");
+        return;
+    }
+    blk = open_image("endless");
+    resize(blk, 4 * KiB, PREALLOC_MODE_OFF);
+    check_pattern(blk, 0, 4 * KiB, 1);
+    blk_unref(blk);
+    g_assert_cmpint(stat(path, &st), ==, 0);
+    g_assert_cmpint(st.st_size, <, 128 * KiB);
+}
+
 static void remove_dir(void)
 {
     GDir *d = g_dir_open(dir, 0, NULL);
@@ -405,6 +426,8 @@ int main(int argc, char **argv)
     g_test_add_func("/qcow2/resize/data-file-does-not-grow",
                     test_data_file_stays);
     g_test_add_func("/qcow2/resize/fails", test_fails);
+    g_test_add_func("/qcow2/resize/shrink-a-file-without-end",
+                    test_shrink_endless_file);
     g_test_add_func("/qcow2/resize/refused", test_refused);
     ret = g_test_run();
     block_graph_free(graph);
