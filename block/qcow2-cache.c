@@ -722,7 +722,8 @@ int qcow2_cache_write_copies(BlockDriverState *bs, Qcow2Cache *c,
                              Qcow2TableCopies *copies)
 {
     BDRVQcow2State *s = bs->opaque;
-    int own = c == s->l2_cache ? QCOW2_OL_ACTIVE_L2 : QCOW2_OL_REFCOUNT_BLOCK;
+    /* Tables that snapshots share are written, too: their COPIED flags. */
+    int own = c == s->l2_cache ? QCOW2_OL_SHARED_L2 : QCOW2_OL_REFCOUNT_BLOCK;
     int ret = qcow2_copies_write(bs, copies, own);
 
     end_copies(c, copies);

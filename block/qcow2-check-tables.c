@@ -345,7 +345,7 @@ static int drop_preallocated(Qcow2Check *chk, Table *t)
                           GUINT64_TO_BE(t->bitmap) };
     int bytes = s->l2_entry_words * sizeof(uint64_t);
     int ret = is_aligned(s, t->offset) ?
-              qcow2_check_write(chk, QCOW2_OL_ACTIVE_L2,
+              qcow2_check_write(chk, QCOW2_OL_SHARED_L2,
                                 t->offset + t->index * bytes, bytes, words) :
               -EPERM;
 

@@ -147,6 +147,8 @@ typedef enum Qcow2MetadataKind {
     QCOW2_OL_INACTIVE_L2      = 1 << 7,
     QCOW2_OL_BITMAP_DIRECTORY = 1 << 8,
 
+    /* What an active L2 table may be at the same time. */
+    QCOW2_OL_SHARED_L2 = QCOW2_OL_ACTIVE_L2 | QCOW2_OL_INACTIVE_L2,
     QCOW2_OL_CONSTANT = QCOW2_OL_MAIN_HEADER | QCOW2_OL_ACTIVE_L1 |
                         QCOW2_OL_REFCOUNT_TABLE | QCOW2_OL_SNAPSHOT_TABLE |
                         QCOW2_OL_BITMAP_DIRECTORY,

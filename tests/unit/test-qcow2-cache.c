@@ -103,7 +103,7 @@ int bdrv_pwrite(BdrvChild *child, int64_t offset, int64_t bytes,
 int qcow2_check_overlap(BlockDriverState *bs, int own, int64_t offset,
                         int64_t bytes)
 {
-    g_assert_cmpint(own, ==, QCOW2_OL_ACTIVE_L2);
+    g_assert_cmpint(own, ==, QCOW2_OL_SHARED_L2);
     return 0;
 }
 

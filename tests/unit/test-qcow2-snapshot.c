@@ -404,6 +404,35 @@ static void test_empty_disk(void)
     image_destroy(&img);
 }
 
+/* With the tables of snapshots to be looked out for: those that the active disk
+ * shares are written all the same, when their flags change. */
+static void test_shared_tables(gconstpointer opaque)
+{
+    bool (*change)(BlockDriverState *bs, const char *name,
+                   Error **errp) = opaque;
+    Image img = { 0 };
+    json_t *o;
+
+    image_create(&img, layouts[0]);
+    image_write(&img, 0, 64 * KiB, 1);
+    g_assert_true(take(&img, "a", &error_abort));
+    g_assert_true(take(&img, "b", &error_abort));
+    image_close(&img);
+    o = json_pack("{s:s, s:s, s:{s:s, s:s}}", "driver", "qcow2",
+                  "overlap-check", "all", "file", "driver", "file",
+                  "filename", img.path);
+    img.blk = blk_new_open(img.graph, NULL, NULL, o, BDRV_O_RDWR,
+                           &error_abort);
+    g_assert_true(change(blk_bs(img.blk), "a", &error_abort));
+    g_assert_true(change(blk_bs(img.blk), "b", &error_abort));
+    image_write(&img, 32 * KiB, 4 * KiB, 2);
+    image_close(&img);
+    g_assert_cmpint(foreign_check(&img), ==, 0);
+    image_open(&img, 0);
+    assert_contents(img.blk, img.model);
+    image_destroy(&img);
+}
+
 /* ---- Failures ---- */
 
 typedef bool Change(Image *img, Error **errp);
@@ -491,6 +520,10 @@ int main(int argc, char **argv)
     g_test_add_func("/qcow2-snapshot/lies/l1-longer-than-file",
                     test_l1_longer_than_file);
     g_test_add_func("/qcow2-snapshot/empty-disk", test_empty_disk);
+    g_test_add_data_func("/qcow2-snapshot/overlap-check/delete",
+                         bdrv_snapshot_delete, test_shared_tables);
+    g_test_add_data_func("/qcow2-snapshot/overlap-check/goto",
+                         bdrv_snapshot_goto, test_shared_tables);
     g_test_add_data_func("/qcow2-snapshot/fail-nth/create", change_create,
                          test_fail_nth);
     g_test_add_data_func("/qcow2-snapshot/fail-nth/goto", change_goto,
