@@ -319,7 +319,8 @@ static void put_snapshots(GString *out, unsigned indent, const json_t *list)
         QEMUSnapshotInfo sn = {
             .vm_state_size = int_of(o, "vm-state-size"),
             .date_sec = int_of(o, "date-sec"),
-            .vm_clock_nsec = int_of(o, "vm-clock-sec") * 1000000000 +
+            /* The image may say any 64 bits. */
+            .vm_clock_nsec = (uint64_t)int_of(o, "vm-clock-sec") * 1000000000 +
                              int_of(o, "vm-clock-nsec"),
             .icount = json_object_get(o, "icount") ? int_of(o, "icount") :
                       UINT64_MAX,
