@@ -126,10 +126,12 @@ static bool add_one(Image *im, uint64_t c, Use use, bool alone)
     Cluster *cluster = &im->clusters[c];
 
     if (cluster->use != USE_NONE && cluster->use != use && !in_danger(im, c)) {
+        im->result->overlaps = true;
         return bad(im, "cluster %" PRIu64 " is used as %d and as %d", c,
                    cluster->use, use);
     }
     if (use == USE_SINGLE && cluster->refs && !in_danger(im, c)) {
+        im->result->overlaps = true;
         return bad(im, "cluster %" PRIu64 " of tables is used twice", c);
     }
     if (cluster->refs && (alone || cluster->alone) &&
@@ -204,6 +206,7 @@ static bool l2_entry(Image *im, uint64_t entry, uint64_t bitmap)
     }
     if (entry & L2_RESERVED || (is_zero && im->version < 3) ||
         (is_zero && im->l2_words > 1)) {
+        im->result->odd_flags = !(entry & L2_RESERVED);
         return bad(im, "L2 entry %#" PRIx64 " has reserved bits", entry);
     }
     if (bitmap & bitmap >> 32 & UINT32_MAX ||
@@ -211,9 +214,11 @@ static bool l2_entry(Image *im, uint64_t entry, uint64_t bitmap)
         return bad(im, "L2 entry %#" PRIx64 " with bitmap %#" PRIx64, entry,
                    bitmap);
     }
-    return !(entry & OFFSET) ?
-           !(entry & COPIED) || bad(im, "COPIED, but nothing is there") :
-           add(im, entry & OFFSET, im->cluster_size, USE_DATA,
+    if (!(entry & OFFSET)) {
+        im->result->odd_flags = entry & COPIED;
+        return !(entry & COPIED) || bad(im, "COPIED, but nothing is there");
+    }
+    return add(im, entry & OFFSET, im->cluster_size, USE_DATA,
                entry & COPIED) &&
            check_copied(im, "L2 entry", entry);
 }
@@ -227,7 +232,8 @@ static bool walk_l2(Image *im, uint64_t table, bool active)
         uint64_t entry = read64(im, at);
 
         /* Nobody reads the flags of inactive tables. */
-        entry &= active ? ~UINT64_C(0) : ~COPIED;
+        entry &= active || !(entry & (OFFSET | COMPRESSED)) ? ~UINT64_C(0)
+                                                            : ~COPIED;
         if (!active && entry & OFFSET && !(entry & COMPRESSED)) {
             if (!add(im, entry & OFFSET, im->cluster_size, USE_DATA, false)) {
                 return false;
@@ -369,12 +375,16 @@ static bool walk_refcounts(Image *im)
 
 static bool compare(Image *im)
 {
+    uint64_t end = DIV_ROUND_UP((uint64_t)mem_image_size(im->img),
+                                im->cluster_size);
+
     for (uint64_t c = 0; c < im->n_clusters; c++) {
         uint32_t refs = im->clusters[c].refs;
         uint64_t n = im->features & INCOMPAT_DIRTY ? refs : refcount(im, c);
 
         im->result->clusters += refs > 0;
         im->result->leaks += n > refs;
+        im->result->leaks_behind += n > refs && c >= end;
         if (n < refs && !in_danger(im, c)) {
             return bad(im, "cluster %" PRIu64 " has refcount %" PRIu64
                        ", but %u references", c, n, refs);

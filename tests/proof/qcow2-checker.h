@@ -19,9 +19,13 @@ typedef struct Qcow2CheckerResult {
     bool is_dirty;              /* the bit */
     unsigned clusters;          /* in use */
     unsigned leaks;             /* clusters; not with the dirty bit */
+    unsigned leaks_behind;      /* of them, those behind the file's end */
     unsigned compressed;        /* L2 entries */
     unsigned snapshots;
     unsigned bitmaps;
+    /* What is wrong is nothing that qemu-img check minds: a table where
+     * something else is, a flag that nobody looks at. */
+    bool overlaps, odd_flags;
     /* COPIED flags that the refcounts do not bear out, though it is safe to
      * believe them: version 2 has no dirty bit for while they change. */
     unsigned miscopied;
