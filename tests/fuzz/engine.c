@@ -1,0 +1,41 @@
+/*
+ * What a fuzzing engine calls: libFuzzer's interface, which AFL++ drives as
+ * well.  FUZZ_TARGET is one of the functions in fuzz.h.
+ *
+ * Half of the mutations are the engine's own, half know the format.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "qemu/osdep.h"
+#include "fuzz.h"
+
+int LLVMFuzzerInitialize(int *argc, char ***argv);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size,
+                               unsigned seed);
+/* The engine's; AFL++ has none. */
+size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max_size)
+    __attribute__((weak));
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+    fuzz_init();
+    return 0;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (size <= FUZZ_MAX_INPUT) {
+        FUZZ_TARGET(data, size);
+    }
+    return 0;
+}
+
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size,
+                               unsigned seed)
+{
+    if (LLVMFuzzerMutate && seed % 2) {
+        return LLVMFuzzerMutate(data, size, max_size);
+    }
+    return fuzz_mutate(data, size, max_size, seed / 2);
+}
