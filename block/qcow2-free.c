@@ -253,6 +253,13 @@ free_part(BlockDriverState *bs, const FreeRun *run, int64_t *done)
     if (ret < 0) {
         return ret;
     }
+    if (qcow2_metadata_overlap(s, QCOW2_OL_MAIN_HEADER, run->offset, *done)) {
+        /* It was not allocated: a table lies. */
+        qcow2_signal_corruption_locked(bs, true, run->offset, *done,
+            "Preventing the header from being freed at offset %#" PRIx64,
+            run->offset);
+        return -EIO;
+    }
     if (only_ours) {
         if (qcow2_metadata_overlap(s, QCOW2_OL_ALL, run->offset, *done)) {
             forget_tables(s, run->offset, *done);

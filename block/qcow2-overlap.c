@@ -178,7 +178,8 @@ void qcow2_metadata_remove(BDRVQcow2State *s, int64_t offset, int64_t bytes)
         uint64_t *entry = find(s->metadata->table, key);
 
         if (*entry) {
-            qatomic_store_release(entry, key << KIND_BITS);
+            qatomic_store_release(entry, key << KIND_BITS |
+                                  (*entry & QCOW2_OL_MAIN_HEADER));
         }
     }
 }

@@ -546,6 +546,8 @@ void qcow2_metadata_free(Qcow2MetadataSet *set);
 int qcow2_metadata_add_active(BDRVQcow2State *s) REQUIRES(driver_class);
 int qcow2_metadata_add(BDRVQcow2State *s, int64_t offset, int64_t bytes,
                        Qcow2MetadataKind kind) REQUIRES(driver_class);
+/* No table is there any more.  A header stays one, whatever else said that it
+ * was there. */
 void qcow2_metadata_remove(BDRVQcow2State *s, int64_t offset, int64_t bytes)
     REQUIRES(driver_class);
 /* Lock-free: the kinds, of those in @kinds, that the range of the image file

@@ -1,0 +1,243 @@
+/*
+ * qcow2 images in which a table is where another one is.
+ *
+ * One image has a table of each kind; then each pointer in it is made to point
+ * at each table, the header included, and the disk is used in all ways.  What
+ * fails may fail.  But nobody writes over the header, however often a pointer
+ * says that it is something else; and it ends.
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+#include "qemu/osdep.h"
+#include "block/block-backend.h"
+#include "block/snapshot.h"
+#include "qemu/bswap.h"
+#include "write-log.h"
+
+#define CLUSTER 512
+#define DISK (32 * KiB)
+
+/* Clusters of the image, in their order. */
+enum {
+    HEADER, REFTABLE, REFBLOCK, L1, L2, DATA, SNAPSHOTS, SNAPSHOT_L1,
+    BITMAPS, BITMAP_TABLE, BITMAP_DATA, CLUSTERS,
+};
+
+typedef struct Pointer {
+    const char *name;
+    int64_t at;                 /* of 8 bytes in the image */
+    uint64_t flags;
+} Pointer;
+
+#define COPIED (UINT64_C(1) << 63)
+
+static const Pointer pointers[] = {
+    { "l1", 40, 0 },
+    { "refcount-table", 48, 0 },
+    { "snapshots", 64, 0 },
+    { "bitmap-directory", 112 + 8 + 16, 0 },
+    { "refcount-block", REFTABLE * CLUSTER, 0 },
+    { "second-refcount-block", REFTABLE * CLUSTER + 8, 0 },
+    { "l2", L1 * CLUSTER, COPIED },
+    { "data", L2 * CLUSTER, COPIED },
+    { "more-data", L2 * CLUSTER + 8, COPIED },
+    { "snapshot-l1", SNAPSHOTS * CLUSTER, 0 },
+    { "snapshot-l2", SNAPSHOT_L1 * CLUSTER, 0 },
+    { "bitmap-table", BITMAPS * CLUSTER, 0 },
+    { "bitmap-data", BITMAP_TABLE * CLUSTER, 0 },
+};
+
+static BlockGraph *graph;
+
+/* ---- The image ---- */
+
+static void put_header(uint8_t *b)
+{
+    memcpy(b, "QFI\xfb", 4);
+    stl_be_p(b + 4, 3);
+    stl_be_p(b + 20, 9);
+    stq_be_p(b + 24, DISK);
+    stl_be_p(b + 36, 1);
+    stq_be_p(b + 40, L1 * CLUSTER);
+    stq_be_p(b + 48, REFTABLE * CLUSTER);
+    stl_be_p(b + 56, 1);
+    stl_be_p(b + 60, 1);
+    stq_be_p(b + 64, SNAPSHOTS * CLUSTER);
+    stq_be_p(b + 88, 1);                    /* autoclear: bitmaps */
+    stl_be_p(b + 96, 4);
+    stl_be_p(b + 100, 112);
+    stl_be_p(b + 112, 0x23852875);
+    stl_be_p(b + 116, 24);
+    stl_be_p(b + 120, 1);
+    stq_be_p(b + 128, 32);
+    stq_be_p(b + 136, BITMAPS * CLUSTER);
+}
+
+/* The snapshot has the L2 table of the disk. */
+static void put_snapshot(uint8_t *b)
+{
+    uint8_t *entry = b + SNAPSHOTS * CLUSTER;
+
+    stq_be_p(entry, SNAPSHOT_L1 * CLUSTER);
+    stl_be_p(entry + 8, 1);
+    stw_be_p(entry + 12, 1);
+    stw_be_p(entry + 14, 1);
+    stl_be_p(entry + 36, 16);
+    stq_be_p(entry + 48, DISK);
+    memcpy(entry + 56, "1s", 2);
+    stq_be_p(b + SNAPSHOT_L1 * CLUSTER, L2 * CLUSTER);
+}
+
+static void put_bitmap(uint8_t *b)
+{
+    uint8_t *entry = b + BITMAPS * CLUSTER;
+
+    stq_be_p(entry, BITMAP_TABLE * CLUSTER);
+    stl_be_p(entry + 8, 1);
+    stl_be_p(entry + 12, 2);                /* it is written to */
+    entry[16] = 1;
+    entry[17] = 9;
+    stw_be_p(entry + 18, 1);
+    entry[24] = 'b';
+    stq_be_p(b + BITMAP_TABLE * CLUSTER, BITMAP_DATA * CLUSTER);
+}
+
+static void make_image(uint8_t *b)
+{
+    memset(b, 0, CLUSTERS * CLUSTER);
+    put_header(b);
+    stq_be_p(b + REFTABLE * CLUSTER, REFBLOCK * CLUSTER);
+    for (int i = 0; i < CLUSTERS; i++) {
+        stw_be_p(b + REFBLOCK * CLUSTER + 2 * i, i == L2 || i == DATA ? 2 : 1);
+    }
+    stq_be_p(b + L1 * CLUSTER, L2 * CLUSTER);
+    stq_be_p(b + L2 * CLUSTER, DATA * CLUSTER);
+    put_snapshot(b);
+    put_bitmap(b);
+}
+
+/* ---- Using it ---- */
+
+static BlockBackend *open_disk(WriteLogDisk *d, const char *overlap, int flags)
+{
+    json_t *o = json_pack("{s:s, s:s, s:{s:s, s:s}}", "driver", "qcow2",
+                          "overlap-check", overlap, "file", "driver",
+                          "write-log", "disk", d->id);
+
+    return blk_new_open(graph, NULL, NULL, o, flags, NULL);
+}
+
+/* What fails is the image's fault, and no matter. */
+static void use(BlockBackend *blk)
+{
+    g_autofree uint8_t *buf = g_malloc0(DISK);
+    QEMUSnapshotInfo sn = { .name = "new", .icount = UINT64_MAX };
+
+    (void)blk_pread(blk, 0, DISK, buf, 0);
+    memset(buf, 0x5a, DISK);
+    (void)blk_pwrite(blk, 0, 3 * CLUSTER, buf, 0);
+    (void)blk_pwrite_zeroes(blk, CLUSTER, CLUSTER, BDRV_REQ_MAY_UNMAP);
+    (void)blk_flush(blk);
+    (void)bdrv_snapshot_create(blk_bs(blk), &sn, NULL);
+    (void)blk_pwrite(blk, 0, 2 * CLUSTER, buf, 0);
+    (void)bdrv_snapshot_delete(blk_bs(blk), "s", NULL);
+    (void)blk_pdiscard(blk, 0, 2 * CLUSTER);
+    (void)blk_flush(blk);
+    (void)blk_pwrite(blk, DISK / 2, DISK / 2, buf, 0);
+}
+
+static void repair(WriteLogDisk *d)
+{
+    BlockBackend *blk = open_disk(d, "cached", BDRV_O_RDWR | BDRV_O_CHECK);
+    BdrvCheckResult res = { 0 };
+
+    if (blk) {
+        (void)bdrv_check(blk_bs(blk), &res, BDRV_FIX_LEAKS | BDRV_FIX_ERRORS);
+        blk_unref(blk);
+    }
+}
+
+/* Magic, version and size of clusters are what they were. */
+static void assert_header(WriteLogDisk *d, const uint8_t *image)
+{
+    uint8_t now[36];
+
+    mem_image_read(d->img, 0, now, sizeof(now));
+    g_assert_cmpmem(now, 8, image, 8);
+    g_assert_cmpmem(now + 20, 16, image + 20, 16);
+}
+
+static void try_image(const uint8_t *image, const char *overlap)
+{
+    MemImage *mem = mem_image_new(CLUSTERS * CLUSTER);
+    g_autoptr(WriteLogDisk) d = NULL;
+    BlockBackend *blk;
+
+    mem_image_write(mem, 0, image, CLUSTERS * CLUSTER);
+    d = write_log_disk_new("hostile", mem);
+    blk = open_disk(d, overlap, BDRV_O_RDWR | BDRV_O_UNMAP);
+    if (blk) {
+        use(blk);
+        blk_unref(blk);
+    }
+    assert_header(d, image);
+    repair(d);
+    assert_header(d, image);
+}
+
+static void test_pointer(const void *opaque)
+{
+    const Pointer *p = opaque;
+    uint8_t image[CLUSTERS * CLUSTER];
+
+    for (int target = 0; target < CLUSTERS; target++) {
+        g_test_message("cluster %d", target);
+        make_image(image);
+        stq_be_p(image + p->at, target * CLUSTER | p->flags);
+        try_image(image, "cached");
+        try_image(image, "all");
+    }
+}
+
+/* Untouched, it is in order: or the rest would prove nothing. */
+static void test_intact(void)
+{
+    uint8_t image[CLUSTERS * CLUSTER];
+    MemImage *mem = mem_image_new(CLUSTERS * CLUSTER);
+    g_autoptr(WriteLogDisk) d = NULL;
+    BdrvCheckResult res = { 0 };
+    BlockBackend *blk;
+
+    make_image(image);
+    mem_image_write(mem, 0, image, CLUSTERS * CLUSTER);
+    d = write_log_disk_new("hostile", mem);
+    blk = open_disk(d, "all", BDRV_O_RDWR | BDRV_O_UNMAP);
+    g_assert_nonnull(blk);
+    g_assert_cmpint(bdrv_check(blk_bs(blk), &res, 0), ==, 0);
+    g_assert_cmpint(res.corruptions + res.leaks + res.check_errors, ==, 0);
+    use(blk);
+    g_assert_cmpint(blk_pwrite(blk, 0, 5, "works", 0), ==, 0);
+    g_assert_cmpint(blk_flush(blk), ==, 0);
+    g_assert_cmpint(bdrv_check(blk_bs(blk), &res, 0), ==, 0);
+    g_assert_cmpint(res.corruptions + res.leaks + res.check_errors, ==, 0);
+    blk_unref(blk);
+}
+
+int main(int argc, char **argv)
+{
+    int ret;
+
+    g_test_init(&argc, &argv, NULL);
+    write_log_register();
+    graph = block_graph_new();
+    g_test_add_func("/qcow2-hostile/intact", test_intact);
+    for (size_t i = 0; i < ARRAY_SIZE(pointers); i++) {
+        g_autofree char *path = g_strdup_printf("/qcow2-hostile/pointer/%s",
+                                                pointers[i].name);
+
+        g_test_add_data_func(path, &pointers[i], test_pointer);
+    }
+    ret = g_test_run();
+    block_graph_free(graph);
+    return ret;
+}
