@@ -1,7 +1,7 @@
 /*
- * qcow2 images in which a table is where another one is.
+ * qcow2 images that lie about their tables.
  *
- * One image has a table of each kind; then each pointer in it is made to point
+ * One image has a table of each kind.  Each pointer in it is made to point
  * at each table, the header included, and the disk is used in all ways.  What
  * fails may fail.  But nobody writes over the header, however often a pointer
  * says that it is something else; and it ends.
@@ -223,6 +223,91 @@ static void test_intact(void)
     blk_unref(blk);
 }
 
+/* ---- Snapshots that lie ---- */
+
+typedef struct SnapshotLie {
+    const char *name;
+    int64_t at;
+    int width;                  /* bytes */
+    uint32_t value;
+    bool opens;
+} SnapshotLie;
+
+#define ENTRY (SNAPSHOTS * CLUSTER)
+
+static const SnapshotLie snapshot_lies[] = {
+    { "many", 60, 4, 65536, false },
+    { "larger-l1", ENTRY + 8, 4, CLUSTER / 8, true },
+    { "long-id", ENTRY + 12, 2, UINT16_MAX, false },
+    { "long-name", ENTRY + 14, 2, UINT16_MAX, false },
+    { "much-extra", ENTRY + 36, 4, 1025, false },
+    { "endless-extra", ENTRY + 36, 4, UINT32_MAX, false },
+};
+
+static void test_snapshot_lie(const void *opaque)
+{
+    const SnapshotLie *lie = opaque;
+    uint8_t image[CLUSTERS * CLUSTER], buf[DISK];
+    MemImage *mem = mem_image_new(sizeof(image));
+    g_autoptr(WriteLogDisk) d = NULL;
+    BlockBackend *blk;
+
+    make_image(image);
+    image[DATA * CLUSTER] = 0x77;
+    if (lie->width == 2) {
+        stw_be_p(image + lie->at, lie->value);
+    } else {
+        stl_be_p(image + lie->at, lie->value);
+    }
+    mem_image_write(mem, 0, image, sizeof(image));
+    d = write_log_disk_new("hostile", mem);
+    g_assert_null(lie->opens ? NULL : open_disk(d, "all", BDRV_O_RDWR));
+    blk = open_disk(d, "all", 0);
+    g_assert_true(!!blk == lie->opens);
+    if (blk) {
+        /* It may have more entries than its disk needs. */
+        g_assert_true(bdrv_snapshot_load_tmp(blk_bs(blk), NULL, "s",
+                                             &error_abort));
+        g_assert_cmpint(blk_pread(blk, 0, DISK, buf, 0), ==, 0);
+        g_assert_cmpint(buf[0], ==, 0x77);
+        blk_unref(blk);
+    }
+    assert_header(d, image);
+}
+
+/* ---- An encryption header that lies ---- */
+
+static void test_crypto_header(void)
+{
+    static const uint64_t places[][2] = {
+        { 0, CLUSTER }, { CLUSTER + 8, CLUSTER }, { UINT64_MAX - 511, 512 },
+        { UINT64_C(1) << 63, 512 }, { 4 * CLUSTER, INT64_MAX },
+        { 4 * CLUSTER, 0 }, { L2 * CLUSTER, CLUSTER },
+        { INT64_MAX - 511, CLUSTER },
+    };
+    const int flags[] = { BDRV_O_NO_IO, BDRV_O_CHECK, 0, BDRV_O_RDWR };
+
+    for (size_t i = 0; i < ARRAY_SIZE(places) * ARRAY_SIZE(flags); i++) {
+        uint8_t image[CLUSTERS * CLUSTER];
+        MemImage *mem = mem_image_new(sizeof(image));
+        g_autoptr(WriteLogDisk) d = NULL;
+        BlockBackend *blk;
+
+        make_image(image);
+        stl_be_p(image + 32, 2);
+        stl_be_p(image + 112, 0x0537be77);
+        stl_be_p(image + 116, 16);
+        stq_be_p(image + 120, places[i % ARRAY_SIZE(places)][0]);
+        stq_be_p(image + 128, places[i % ARRAY_SIZE(places)][1]);
+        memset(image + 136, 0, 8);
+        mem_image_write(mem, 0, image, sizeof(image));
+        d = write_log_disk_new("hostile", mem);
+        blk = open_disk(d, "all", flags[i / ARRAY_SIZE(places)]);
+        g_assert_null(blk);
+        assert_header(d, image);
+    }
+}
+
 int main(int argc, char **argv)
 {
     int ret;
@@ -237,6 +322,13 @@ int main(int argc, char **argv)
 
         g_test_add_data_func(path, &pointers[i], test_pointer);
     }
+    for (size_t i = 0; i < ARRAY_SIZE(snapshot_lies); i++) {
+        g_autofree char *path = g_strdup_printf("/qcow2-hostile/snapshot/%s",
+                                                snapshot_lies[i].name);
+
+        g_test_add_data_func(path, &snapshot_lies[i], test_snapshot_lie);
+    }
+    g_test_add_func("/qcow2-hostile/encryption-header", test_crypto_header);
     ret = g_test_run();
     block_graph_free(graph);
     return ret;
