@@ -363,6 +363,7 @@ int main(int argc, char **argv)
         { "resize-fail-nth", test_resize_fail_nth },
     };
 
+    g_autofree char *qemu_img = g_find_program_in_path("qemu-img");
     int ret;
 
     taken = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
@@ -374,7 +375,7 @@ int main(int argc, char **argv)
     proof_init(&argc, &argv);
     add_secret();
     g_test_init(&argc, &argv, NULL);
-    if (g_find_program_in_path("qemu-img")) {
+    if (qemu_img) {
         qemu_stride = proof_scale() > 1 ? 50 : 200;
     }
     for (size_t i = 0; i < G_N_ELEMENTS(tests); i++) {
