@@ -35,6 +35,31 @@ void proof_init(int *argc, char ***argv)
     write_log_register();
 }
 
+void proof_main_init(int *argc, char ***argv)
+{
+#ifdef __GLIBC__
+    /* Not the descriptor: sanitizers have news. */
+    stderr = fopen("/dev/null", "w");
+#endif
+    proof_init(argc, argv);
+    g_test_init(argc, argv, NULL);
+}
+
+void proof_add_tests(const char *what, const ProofTest *tests,
+                     const void *variants, size_t n, size_t size)
+{
+    for (; tests->name; tests++) {
+        for (size_t k = 0; k < n; k++) {
+            const void *variant = (const char *)variants + k * size;
+            g_autofree char *path =
+                g_strdup_printf("/proof/%s/%s/%s", what, tests->name,
+                                *(const char *const *)variant);
+
+            g_test_add_data_func(path, variant, tests->fn);
+        }
+    }
+}
+
 int proof_scale(void)
 {
     const char *value = getenv("THREADBLOCK_LONG");

@@ -105,6 +105,23 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(ProofResult, proof_result_clear)
  * --cut=K:pick and --save=FILE (the first bad image) out of the arguments.
  */
 void proof_init(int *argc, char ***argv);
+
+typedef struct ProofTest {
+    const char *name;
+    void (*fn)(const void *variant);
+} ProofTest;
+
+/*
+ * main() for a driver in many variants.  First proof_init() and g_test_init(),
+ * and what images that fail make the driver say on stderr is dropped: it is not
+ * news.  Then, for each of @tests (ends with a NULL name) and of the @n
+ * @variants, which are structs of @size bytes that begin with their name:
+ * "/proof/@what/test/variant".
+ */
+void proof_main_init(int *argc, char ***argv);
+void proof_add_tests(const char *what, const ProofTest *tests,
+                     const void *variants, size_t n, size_t size);
+
 /* 1, or much more if THREADBLOCK_LONG is set: how long to go on. */
 int proof_scale(void);
 uint32_t proof_seed(void);

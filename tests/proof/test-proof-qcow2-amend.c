@@ -206,31 +206,16 @@ static void add_secret(const char *optarg)
 
 int main(int argc, char **argv)
 {
-    static const struct {
-        const char *name;
-        void (*fn)(const void *opaque);
-    } tests[] = {
-        { "crash", test_crash }, { "fail-nth", test_fail_nth },
+    static const ProofTest tests[] = {
+        { "crash", test_crash }, { "fail-nth", test_fail_nth }, { NULL }
     };
     int ret;
 
-#ifdef __GLIBC__
-    /* What failing images make the driver say, is not news. */
-    stderr = fopen("/dev/null", "w");
-#endif
-    proof_init(&argc, &argv);
-    g_test_init(&argc, &argv, NULL);
+    proof_main_init(&argc, &argv);
     add_secret("secret,id=s,data=abc");
     add_secret("secret,id=t,data=another");
-    for (size_t i = 0; i < ARRAY_SIZE(tests); i++) {
-        for (size_t k = 0; k < ARRAY_SIZE(variants); k++) {
-            g_autofree char *path = g_strdup_printf("/proof/qcow2-amend/%s/%s",
-                                                    tests[i].name,
-                                                    variants[k].name);
-
-            g_test_add_data_func(path, &variants[k], tests[i].fn);
-        }
-    }
+    proof_add_tests("qcow2-amend", tests, variants, G_N_ELEMENTS(variants),
+                    sizeof(variants[0]));
     ret = g_test_run();
     printf("# %u images were opened by the other key only\n", n_other);
     return ret;

@@ -234,12 +234,7 @@ static void test_fail_nth(const void *opaque)
 
 int main(int argc, char **argv)
 {
-#ifdef __GLIBC__
-    /* What failing images make the driver say, is not news. */
-    stderr = fopen("/dev/null", "w");
-#endif
-    proof_init(&argc, &argv);
-    g_test_init(&argc, &argv, NULL);
+    proof_main_init(&argc, &argv);
     for (size_t i = 0; i < ARRAY_SIZE(geometries); i++) {
         g_autofree char *crash =
             g_strdup_printf("/proof/qcow2-bitmap/crash/%zu", i);

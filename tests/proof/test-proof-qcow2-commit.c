@@ -376,29 +376,14 @@ static void test_fail_nth(const void *opaque)
 
 int main(int argc, char **argv)
 {
-    static const struct {
-        const char *name;
-        void (*fn)(const void *opaque);
-    } tests[] = {
-        { "crash", test_crash }, { "fail-nth", test_fail_nth },
+    static const ProofTest tests[] = {
+        { "crash", test_crash }, { "fail-nth", test_fail_nth }, { NULL }
     };
     int ret;
 
-#ifdef __GLIBC__
-    /* What failing commits say is not news. */
-    stderr = fopen("/dev/null", "w");
-#endif
-    proof_init(&argc, &argv);
-    g_test_init(&argc, &argv, NULL);
-    for (size_t i = 0; i < G_N_ELEMENTS(tests); i++) {
-        for (size_t k = 0; k < G_N_ELEMENTS(variants); k++) {
-            g_autofree char *name = g_strdup_printf("/proof/qcow2-commit/%s/%s",
-                                                    tests[i].name,
-                                                    variants[k].name);
-
-            g_test_add_data_func(name, &variants[k], tests[i].fn);
-        }
-    }
+    proof_main_init(&argc, &argv);
+    proof_add_tests("qcow2-commit", tests, variants, G_N_ELEMENTS(variants),
+                    sizeof(variants[0]));
     ret = g_test_run();
     printf("# %u pairs of images, %u faults\n", n_images, n_fired);
     block_graph_free(img_graph());

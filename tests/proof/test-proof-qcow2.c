@@ -349,44 +349,34 @@ static void say_what_was_seen(void)
 
 int main(int argc, char **argv)
 {
-    static const struct {
-        const char *name;
-        void (*fn)(const void *opaque);
-    } tests[] = {
+    static const ProofTest tests[] = {
         { "crash", test_crash },
         { "crash-threads", test_crash_threads },
         { "fail-nth", test_fail_nth },
         { "stress", test_stress },
-        { "snapshots", test_snapshots },
-        { "snapshots-fail-nth", test_snapshots_fail_nth },
         { "resize", test_resize },
         { "resize-fail-nth", test_resize_fail_nth },
+        { NULL }
     };
-
+    static const ProofTest snapshot_tests[] = {
+        { "snapshots", test_snapshots },
+        { "snapshots-fail-nth", test_snapshots_fail_nth },
+        { NULL }
+    };
     g_autofree char *qemu_img = g_find_program_in_path("qemu-img");
     int ret;
 
     taken = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
-#ifdef __GLIBC__
-    /* What failing and repaired images make the driver say, is not news.  (Not
-     * the descriptor: sanitizers have news.) */
-    stderr = fopen("/dev/null", "w");
-#endif
-    proof_init(&argc, &argv);
+    proof_main_init(&argc, &argv);
     add_secret();
-    g_test_init(&argc, &argv, NULL);
     if (qemu_img) {
         qemu_stride = proof_scale() > 1 ? 50 : 200;
     }
-    for (size_t i = 0; i < G_N_ELEMENTS(tests); i++) {
-        for (size_t k = 0; k < G_N_ELEMENTS(variants); k++) {
-            g_autofree char *name = g_strdup_printf("/proof/qcow2/%s/%s",
-                                                    tests[i].name,
-                                                    variants[k].name);
-
-            if (!variants[k].no_snapshots || !strstr(name, "/snapshots")) {
-                g_test_add_data_func(name, &variants[k], tests[i].fn);
-            }
+    proof_add_tests("qcow2", tests, variants, G_N_ELEMENTS(variants),
+                    sizeof(variants[0]));
+    for (size_t k = 0; k < G_N_ELEMENTS(variants); k++) {
+        if (!variants[k].no_snapshots) {
+            proof_add_tests("qcow2", snapshot_tests, &variants[k], 1, 0);
         }
     }
     ret = g_test_run();
