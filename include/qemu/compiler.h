@@ -39,6 +39,24 @@ static inline void prefetch_write(const void *p)
 
 #define NORETURN __attribute__((noreturn))
 
+/* Built for the address or the thread sanitizer?  gcc and clang say it in
+ * different ways. */
+#ifdef __has_feature
+#define QEMU_ASAN __has_feature(address_sanitizer)
+#define QEMU_TSAN __has_feature(thread_sanitizer)
+#else
+#ifdef __SANITIZE_ADDRESS__
+#define QEMU_ASAN 1
+#else
+#define QEMU_ASAN 0
+#endif
+#ifdef __SANITIZE_THREAD__
+#define QEMU_TSAN 1
+#else
+#define QEMU_TSAN 0
+#endif
+#endif
+
 /*
  * The struct of @type whose @member @ptr points at.  Refuses to compile when
  * @ptr does not point to what @member is (const and volatile aside).

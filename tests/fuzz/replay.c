@@ -27,17 +27,6 @@
 #define MAX_RSS (INT64_C(1) << 30)
 #define DEFAULT_COUNT 150
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define HAVE_SHADOW 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define HAVE_SHADOW 1
-#endif
-#endif
-#ifndef HAVE_SHADOW
-#define HAVE_SHADOW 0
-#endif
-
 static gboolean tap;
 static char *target_name, *unpack_dir;
 static int first_seed = 1, count = -1;
@@ -244,7 +233,7 @@ static bool run_test(const Input *in, const FuzzTarget *t, int number)
                WIFSIGNALED(status) ? "signal" : "status",
                WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
     }
-    if (!HAVE_SHADOW && usage.ru_maxrss * KiB > MAX_RSS) {
+    if (!(QEMU_ASAN || QEMU_TSAN) && usage.ru_maxrss * KiB > MAX_RSS) {
         printf("# %s of %s: %ld KiB of memory\n", t->name, in->name,
                usage.ru_maxrss);
         ok = false;

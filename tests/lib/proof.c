@@ -67,14 +67,10 @@ int proof_scale(void)
     return value && *value && strcmp(value, "0") ? 20 : 1;
 }
 
-/* What the thread sanitizer is to find is not in the images. */
+/* What sanitizers are to find is not in the images, and they take time. */
 int proof_stride(void)
 {
-#if defined(__SANITIZE_THREAD__)
-    return 8;
-#else
-    return 1;
-#endif
+    return QEMU_TSAN ? 8 : QEMU_ASAN ? 4 : 1;
 }
 
 uint32_t proof_seed(void)
@@ -160,8 +156,8 @@ static void fill_in_defaults(ProofConfig *c)
     c->backends = c->backends ?: 2;
     c->depth = c->depth ?: 8;
     c->cut = c->cut ?: cut_option;
-    c->max_systematic /= proof_stride();
-    c->num_random /= proof_stride();
+    c->max_systematic = DIV_ROUND_UP(c->max_systematic, proof_stride());
+    c->num_random = DIV_ROUND_UP(c->num_random, proof_stride());
     g_assert_true(c->threads == 1 || !c->mix.weight[MODEL_RESIZE]);
 }
 
