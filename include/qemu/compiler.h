@@ -76,7 +76,7 @@ static inline void prefetch_write(const void *p)
                                       __typeof__(&(a)[0])) ? -1 : 1; }))
 
 /* The quotient rounded up; @n + @d must not overflow. */
-#define DIV_ROUND_UP(n, d) (((n) + (d) - 1) / (d))
+#define DIV_ROUND_UP(n, d) (((n) + ((d) - 1)) / (d))
 
 /*
  * Round @n down or up to a multiple of @m, which need not be a power of two.
@@ -84,7 +84,7 @@ static inline void prefetch_write(const void *p)
  * overflows where the multiple does not fit.
  */
 #define QEMU_ALIGN_DOWN(n, m) ((n) / (m) * (m))
-#define QEMU_ALIGN_UP(n, m)   QEMU_ALIGN_DOWN((n) + (m) - 1, (m))
+#define QEMU_ALIGN_UP(n, m)   QEMU_ALIGN_DOWN((n) + ((m) - 1), (m))
 #define QEMU_IS_ALIGNED(n, m) (((n) % (m)) == 0)
 
 /* The same for pointers; @m in bytes. */
@@ -96,7 +96,7 @@ static inline void prefetch_write(const void *p)
 
 /* Fast forms for @m a power of two (not checked), of @n's own type. */
 #define ROUND_DOWN(n, m) ((n) & -(0 ? (n) : (m)))
-#define ROUND_UP(n, m)   ROUND_DOWN((n) + (m) - 1, (m))
+#define ROUND_UP(n, m)   ROUND_DOWN((n) + ((m) - 1), (m))
 
 /* Binary units of bytes, 64 bits signed. */
 #define KiB (INT64_C(1) << 10)
