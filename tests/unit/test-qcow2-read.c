@@ -100,7 +100,7 @@ typedef struct Recipe {
     bool snapshot;                  /* half of it before a snapshot */
 } Recipe;
 
-static void make_image(const Recipe *r)
+static void try_image(const Recipe *r)
 {
     g_autofree char *backing = g_strdup("");
 
@@ -118,6 +118,24 @@ static void make_image(const Recipe *r)
         g_free(run(IMG " snapshot -c one image"));
         scribble("image", r->size, r->cluster, r->compress, 40);
     }
+}
+
+/* Once in hundreds of times QEMU 7.2 damages what it compresses anew, and
+ * cannot read it itself: then there is nothing to compare with. */
+static void make_image(const Recipe *r)
+{
+    for (int i = 0; i < 20; i++) {
+        g_autofree char *verdict = NULL;
+
+        try_image(r);
+        verdict = run(IMG " check -q image > check 2>&1 || "
+                      "test $? = 3 || echo damaged");
+        if (!*verdict) {
+            return;
+        }
+        g_assert_true(r->compress);
+    }
+    g_assert_not_reached();
 }
 
 static char *load_raw(int64_t size)
