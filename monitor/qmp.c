@@ -36,7 +36,8 @@ static void update_handlers(QmpSession *s)
     static const AioHandlerOps both = { .read = on_readable,
                                         .write = on_writable };
     bool read = s->pending->len < MAX_PENDING && !s->at_end;
-    bool write = s->pending->len;
+    /* At the end also without anything to write: that closes the session. */
+    bool write = s->pending->len || s->at_end;
 
     if (s->in == s->out) {
         aio_set_fd_handler(s->ctx, s->in, read && write ? &both :
