@@ -35,6 +35,7 @@ struct ModelDisk {
     QemuMutex lock;
     /* Under the lock. */
     int64_t size;
+    bool may_tear;
     uint32_t last_id;
     Version **sectors;
     ModelRecord *records;
@@ -141,6 +142,13 @@ void model_disk_free(ModelDisk *m)
     qemu_mutex_destroy(&m->lock);
     g_free(m->sectors);
     g_free(m);
+}
+
+void model_disk_allow_tearing(ModelDisk *m)
+{
+    qemu_mutex_lock(&m->lock);
+    m->may_tear = true;
+    qemu_mutex_unlock(&m->lock);
 }
 
 int64_t model_disk_size(ModelDisk *m)
@@ -315,6 +323,43 @@ static Version *find_legal(Version *list, const Observer *o, uint32_t id)
     return NULL;
 }
 
+/* Takes from @sector's bytes that are still unexplained those that @v holds. */
+static void explain_bytes(const Version *v, const uint8_t *sector,
+                          int64_t number, uint32_t seed, bool *explained)
+{
+    uint8_t value[MODEL_SECTOR] = { 0 };
+    int i;
+
+    if (v->id) {
+        model_stamp(value, number, v->id, seed);
+    }
+    for (i = 0; i < MODEL_SECTOR; i++) {
+        explained[i] |= sector[i] == value[i];
+    }
+}
+
+/* Is @sector a mixture of legal versions, one of them changing meanwhile? */
+static bool is_torn_locked(ModelDisk *m, int64_t number, const uint8_t *sector,
+                           const Observer *o)
+{
+    bool explained[MODEL_SECTOR] = { false };
+    const Version *list = m->sectors[number];
+    uint64_t limit = horizon(list, o);
+    bool in_flight = false;
+    const Version *v;
+
+    if (!m->may_tear || o->is_crash) {
+        return false;
+    }
+    for (v = list; v; v = v->older) {
+        if (is_legal(v, o, limit)) {
+            explain_bytes(v, sector, number, m->seed, explained);
+            in_flight |= v->record->end >= o->from;
+        }
+    }
+    return in_flight && !memchr(explained, false, sizeof(explained));
+}
+
 /* ---- Explaining ---- */
 
 static void describe_value(GString *why, const uint8_t *sector, int64_t number,
@@ -381,6 +426,8 @@ static bool check_sector_locked(ModelDisk *m, int64_t number,
 
     if (value != MODEL_VALUE_BAD) {
         v = find_legal(m->sectors[number], o, id);
+    } else if (is_torn_locked(m, number, sector, o)) {
+        return true;
     }
     if (!v) {
         g_string_append_printf(why, "sector %" PRId64 " holds ", number);

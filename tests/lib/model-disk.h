@@ -20,6 +20,10 @@
  * Writes that failed, and discards where it is configured so, may have happened
  * or not.  Ranges are whole sectors.
  *
+ * A read beside a write of the same sector returns the one or the other whole,
+ * unless the disk is a file in the page cache: there the kernel copies without
+ * a lock, and a sector may be part old, part new (model_disk_allow_tearing()).
+ *
  * Any thread may call anything here; one leaf mutex protects it all.
  */
 #ifndef TESTS_MODEL_DISK_H
@@ -66,6 +70,9 @@ ModelDisk *model_disk_new(int64_t size, int64_t max_size, uint32_t seed,
                           ModelDiscard discard);
 void model_disk_free(ModelDisk *m);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ModelDisk, model_disk_free)
+
+/* From now on a sector that is read while it is written may be a mixture. */
+void model_disk_allow_tearing(ModelDisk *m);
 
 int64_t model_disk_size(ModelDisk *m);
 

@@ -260,6 +260,7 @@ static void test_kill(void)
     int i;
 
     r.model = model_disk_new(disk_size, 0, r.seed, MODEL_DISCARD_MAYBE);
+    model_disk_allow_tearing(r.model);
     make_image(&r);
     for (i = 0; i < num_rounds && !g_test_failed(); i++) {
         completed += run_until_killed(&r, i, rand);

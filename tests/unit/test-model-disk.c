@@ -141,6 +141,44 @@ static void test_overlapping(void)
 }
 
 /* A read that began before a write ended may miss it; a later one may not. */
+/* A read of sector 0, begun before, ends and finds the start of write @first
+ * (0: zeroes) and the rest of write @second. */
+static bool read_ends_torn(const ModelOp *op, uint32_t first, uint32_t second)
+{
+    g_autoptr(GString) why = g_string_new(NULL);
+    uint8_t head[MODEL_SECTOR] = { 0 };
+    uint8_t buf[MODEL_SECTOR];
+
+    if (first) {
+        model_stamp(head, 0, first, 5);
+    }
+    model_stamp(buf, 0, second, 5);
+    memcpy(buf, head, 100);
+    return model_check_read(model, op, ++now, buf, why);
+}
+
+static void test_torn(void)
+{
+    ModelOp a, b, c, beside, late;
+
+    setup(MODEL_DISCARD_ZEROES);
+    a = whole(MODEL_WRITE, 0, 1);
+    b = whole(MODEL_WRITE, 0, 1);
+    beside = begin(MODEL_READ, 0, 1);
+    c = whole(MODEL_WRITE, 0, 1);
+    late = begin(MODEL_READ, 0, 1);
+    g_assert_false(read_ends_torn(&beside, b.id, c.id));
+    model_disk_allow_tearing(model);
+    g_assert_true(read_ends_torn(&beside, b.id, c.id));
+    g_assert_true(read_ends_torn(&beside, c.id, b.id));
+    /* Of what is long gone, of what never was, and when nothing is written. */
+    g_assert_false(read_ends_torn(&beside, a.id, c.id));
+    g_assert_false(read_ends_torn(&beside, b.id, 99));
+    g_assert_false(read_ends_torn(&beside, 0, c.id));
+    g_assert_false(read_ends_torn(&late, b.id, c.id));
+    teardown();
+}
+
 static void test_seen_is_seen(void)
 {
     ModelOp a, b, r;
@@ -357,6 +395,7 @@ int main(int argc, char **argv)
     T("stamps", test_stamps);
     T("read/one-after-the-other", test_one_after_the_other);
     T("read/overlapping-writes", test_overlapping);
+    T("read/torn", test_torn);
     T("read/what-was-seen-has-happened", test_seen_is_seen);
     T("read/failed-write-maybe", test_failed);
     T("read/discard", test_discard);
