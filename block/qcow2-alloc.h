@@ -128,6 +128,13 @@ qcow2_entry_set(BDRVQcow2State *s, Qcow2Table *t, unsigned index, Qcow2Entry e)
     }
 }
 
+/* ---- qcow2-place.c ---- */
+
+/* Whether clusters were set aside for all of these guest clusters, no more and
+ * no fewer; they are the caller's then. */
+bool qcow2_place_take(BDRVQcow2State *s, int64_t start, int64_t length,
+                      int64_t *host, bool *fresh) REQUIRES(driver_class);
+
 /* ---- qcow2-write.c ---- */
 
 /* Uncompressed. */

@@ -180,6 +180,7 @@ run_round(BlockDriverState *bs, bool full, bool refcounts)
         return -EIO;
     }
     if (full) {
+        qcow2_places_drop(bs);
         qcow2_frees_flush_begins(s, number);
     }
     ret = round_copy(bs, &r, refcounts);
@@ -286,6 +287,7 @@ static int REQUIRES(driver_class) free_all(BlockDriverState *bs)
     BDRVQcow2State *s = bs->opaque;
     int ret = 0;
 
+    qcow2_places_drop(bs);
     while (ret == 0 && qcow2_frees_pending(s)) {
         ret = qcow2_flush_metadata(bs);
         if (ret == 0) {

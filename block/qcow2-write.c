@@ -264,7 +264,8 @@ chunk_begin(BlockDriverState *bs, Chunk *c, int64_t offset, int64_t bytes)
     }
     if (ret == 0) {
         qcow2_inflight_shrink(s, &c->inflight, c->length);
-        if (c->is_new) {
+        if (c->is_new && !qcow2_place_take(s, c->start, c->length, &c->host,
+                                           &c->fresh)) {
             c->host = qcow2_alloc_data(bs, c->length, &c->fresh);
             ret = MIN(c->host, 0);
         }

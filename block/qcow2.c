@@ -94,6 +94,7 @@ static void init_state(BDRVQcow2State *s)
     qemu_cond_init(&s->cond);
     driver_lock(&s->lock);
     list_init(&s->inflight);
+    list_init(&s->places);
     list_init(&s->flush_waiters);
     driver_unlock(&s->lock);
 }
@@ -387,6 +388,7 @@ static void qcow2_close(BlockDriverState *bs)
     if (s->writable && !qatomic_read(&s->corrupt)) {
         ret = qcow2_settle(bs);
     }
+    qcow2_places_drop(bs);
     qcow2_frees_destroy(s);
     driver_unlock(&s->lock);
     if (ret < 0) {
@@ -570,6 +572,7 @@ BlockDriver bdrv_qcow2 = {
     .get_specific_info = qcow2_get_specific_info,
     .preadv = qcow2_preadv,
     .compress = qcow2_compress_cluster,
+    .place = qcow2_place,
     .pwritev = qcow2_pwritev,
     .pwrite_zeroes = qcow2_pwrite_zeroes,
     .pdiscard = qcow2_pdiscard,

@@ -249,6 +249,8 @@ typedef struct BDRVQcow2State {
 
     /* Requests that change tables (qcow2-inflight.c). */
     List inflight GUARDED_BY(driver_class);
+    /* Clusters that are set aside (qcow2-place.c). */
+    List places GUARDED_BY(driver_class);
     Qcow2Frees *frees GUARDED_BY(driver_class);             /* qcow2-free.c */
 
     /* Write-back (qcow2-flush.c): one flush at a time, for all who wait. */
@@ -498,6 +500,11 @@ int qcow2_settle(BlockDriverState *bs) REQUIRES(driver_class);
 /* Before the state goes away, settled or not. */
 void qcow2_frees_destroy(BDRVQcow2State *s) REQUIRES(driver_class);
 
+/* ---- qcow2-place.c ---- */
+
+/* Free, later, what is set aside for qcow2_place()'s callers. */
+void qcow2_places_drop(BlockDriverState *bs) REQUIRES(driver_class);
+
 /* ---- qcow2-tables.c: at open and close, control thread ---- */
 
 /* Caches of so many tables, pins, an empty set of metadata clusters.  _free
@@ -651,6 +658,7 @@ int qcow2_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes,
                   QEMUIOVector *qiov, size_t qiov_offset, int flags);
 ssize_t qcow2_compress_cluster(BlockDriverState *bs, void *dest,
                                const void *src);
+int qcow2_place(BlockDriverState *bs, int64_t offset, int64_t bytes);
 int qcow2_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
                         int flags);
 int qcow2_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes);

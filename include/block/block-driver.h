@@ -254,6 +254,13 @@ struct BlockDriver {
      * missing of the cluster is zeroes.  NULL: there is no such thing.
      */
     ssize_t (*compress)(BlockDriverState *bs, void *dest, const void *src);
+    /*
+     * Advice: all of the range is about to be written, in any order, and is to
+     * lie where it would if it were written now.  The caller, who keeps the
+     * node open and undrained, cannot know what becomes of it.  Any thread;
+     * blocks.  0; on -errno nothing is lost.  NULL: there is no such thing.
+     */
+    int (*place)(BlockDriverState *bs, int64_t offset, int64_t bytes);
     /* -ENOTSUP: the core writes zeroes. */
     int (*pwrite_zeroes)(BlockDriverState *bs, int64_t offset, int64_t bytes,
                          int flags);

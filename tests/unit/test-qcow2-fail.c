@@ -30,6 +30,15 @@ static int op_zero(Qcow2Image *img, int64_t offset, int64_t bytes)
     return qcow2_image_zero(img, offset, bytes, 0);
 }
 
+/* Whether it has a place or not, it can be written. */
+static int op_place(Qcow2Image *img, int64_t offset, int64_t bytes)
+{
+    BlockDriverState *bs = qcow2_image_bs(img);
+
+    (void)bs->drv->place(bs, offset, bytes);
+    return op_write(img, offset, bytes);
+}
+
 static int op_unmap(Qcow2Image *img, int64_t offset, int64_t bytes)
 {
     return qcow2_image_zero(img, offset, bytes, BDRV_REQ_MAY_UNMAP);
@@ -56,6 +65,7 @@ static const Op ops[] = {
     { "compress-over", op_compressed, 7 * 16, 3 * 16 },
     { "zero", op_zero, 16, 3 * 16 },
     { "zero-part", op_zero, 24, 4 },
+    { "place", op_place, 24 * 16, 10 * 16 },
     { "unmap", op_unmap, 5 * 16, 6 * 16 },
     { "discard", op_discard, 16, 10 * 16 },
 };
@@ -119,10 +129,12 @@ static void check_contents(Qcow2Image *img, const uint8_t *old, int64_t from,
 static void model_success(Qcow2Image *img, const Op *op, int64_t offset,
                           int64_t bytes)
 {
-    if (op->fn == op_write || op->fn == op_compressed) {
+    if (op->fn == op_write || op->fn == op_place ||
+        op->fn == op_compressed) {
+        unsigned seed = op->fn == op_compressed ? 78 : 77;
+
         for (int64_t i = 0; i < bytes; i++) {
-            img->model[offset + i] =
-                qcow2_image_pattern(offset + i, op->fn == op_write ? 77 : 78);
+            img->model[offset + i] = qcow2_image_pattern(offset + i, seed);
         }
     } else {
         memset(img->model + offset, 0, bytes);

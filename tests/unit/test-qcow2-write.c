@@ -39,12 +39,23 @@ static void random_range(GRand *rnd, const Qcow2Image *img, int64_t *offset,
     *bytes = MIN(length, img->size - *offset);
 }
 
+/* The write may come, or another one, or none. */
+static void random_place(Qcow2Image *img, int64_t offset, int64_t bytes)
+{
+    BlockDriverState *bs = qcow2_image_bs(img);
+    int ret;
+
+    offset = QEMU_ALIGN_DOWN(offset, img->cluster_size);
+    ret = bs->drv->place(bs, offset, bytes);
+    g_assert_true(ret == 0 || ret == -ENOTSUP);
+}
+
 static void random_request(GRand *rnd, Qcow2Image *img, unsigned seed)
 {
     int64_t offset, bytes;
 
     random_range(rnd, img, &offset, &bytes);
-    switch (g_rand_int_range(rnd, 0, 12)) {
+    switch (g_rand_int_range(rnd, 0, 13)) {
     case 0:
         qcow2_image_zero(img, offset, bytes, 0);
         break;
@@ -52,7 +63,10 @@ static void random_request(GRand *rnd, Qcow2Image *img, unsigned seed)
         qcow2_image_zero(img, offset, bytes, BDRV_REQ_MAY_UNMAP);
         break;
     case 2:
+        random_place(img, offset, bytes);
+        break;
     case 3:
+    case 12:
         qcow2_image_discard(img, offset, bytes);
         break;
     case 4:
