@@ -6,12 +6,15 @@
  * zeroes, compressed if that is wanted (convert-write.c) and written, outside
  * of the lock.
  *
- * Writes come in the order of the target's offsets where that decides how the
- * target lays out its clusters: then a thread that has read waits until all
- * before it, and what it read, is written by the one thread that is writing,
- * or does that itself.  A target without clusters of its own (a raw file)
- * looks the same in any order, so there nobody waits; threads are at most
- * a buffer each apart.
+ * A target lays out its clusters in the order in which it is asked for them,
+ * and that is to be the order of offsets.  So a thread that has read waits
+ * until all before it, and what it read, has its place: one thread at a time
+ * sees to that, for all.  Then each writes its own data, beside the others.
+ * What cannot be placed without its data (half a cluster, compressed, or the
+ * format does not know how) is written there and then.
+ *
+ * A target without clusters of its own (a raw file) looks the same in any
+ * order, so there nobody waits; threads are at most a buffer each apart.
  *
  * The first error, by offset, ends it: nobody takes another extent, those
  * under way are finished.
@@ -39,7 +42,8 @@ typedef struct Chunk {
     ChunkKind kind;
 } Chunk;
 
-/* What a thread wants to be written when all before it is: it waits for it. */
+/* What a thread wants to be placed or written when all before it is: it waits
+ * for it. */
 typedef struct Turn {
     /* Constant. */
     const Chunk *chunk;
@@ -49,6 +53,7 @@ typedef struct Turn {
     ListNode node;                 /* c->turns */
     bool busy;                     /* being written, by whoever does that */
     bool done;
+    bool placed;                   /* done, but for the writing */
     QemuCond cond;
 } Turn;
 
@@ -315,16 +320,24 @@ static Turn *REQUIRES(job_class) next_turn_locked(Convert *c)
     return NULL;
 }
 
+/* What has to be done in order: find a place, or else write. */
+static bool place_or_write(Convert *c, const Turn *t, bool *placed)
+{
+    *placed = t->piece && convert_place(c->job, t->piece);
+    return *placed || write_out(c, t->chunk, t->piece);
+}
+
 /* Drops the lock. */
 static void REQUIRES(job_class) write_turn_locked(Convert *c, Turn *t)
 {
-    bool ok;
+    bool ok, placed;
 
     c->writing = true;
     t->busy = true;
     job_unlock(&c->lock);
-    ok = write_out(c, t->chunk, t->piece);
+    ok = place_or_write(c, t, &placed);
     job_lock(&c->lock);
+    t->placed = placed;
     c->writing = false;
     c->written_to = ok ? t->end : c->written_to;
     t->busy = false;
@@ -333,9 +346,9 @@ static void REQUIRES(job_class) write_turn_locked(Convert *c, Turn *t)
 }
 
 /*
- * Wait until all before @t is written, and it, too; false if that will never
- * be.  One thread at a time writes, what is there, for all: nobody has to
- * wake up before it can go on.
+ * Wait until all before @t is placed or written, and it, too; false if that
+ * will never be.  One thread at a time does it, what is there, for all: nobody
+ * has to wake up before it can go on.
  */
 static bool take_turn(Convert *c, Turn *t)
 {
@@ -366,7 +379,10 @@ static bool write_chunk(Convert *c, const Chunk *chunk, const ConvertPiece *p)
         .end = p ? p->offset + p->bytes : chunk->offset + chunk->bytes,
     };
 
-    return c->in_order ? take_turn(c, &t) : write_out(c, chunk, p);
+    if (c->in_order) {
+        return take_turn(c, &t) && (!t.placed || write_out(c, chunk, p));
+    }
+    return write_out(c, chunk, p);
 }
 
 /* ---- A thread ---- */

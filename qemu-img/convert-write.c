@@ -2,10 +2,12 @@
  * The writing of qemu-img convert: what a thread does with a piece that it has
  * read.
  *
- * Two steps, because the second may have to wait for its turn.  Preparing finds
- * out which units are zeroes and compresses the others, if that is wanted:
- * here goes the time, and threads do it at once.  Writing puts what there is
- * where it belongs; what is compressed is packed in the order of these calls.
+ * Three steps, because of who may have to wait for its turn.  Preparing finds
+ * out which units are zeroes and compresses the others, if that is wanted;
+ * threads do it at once.  Placing fixes where a piece without zeroes will lie,
+ * so that its data can be written in any order; not every piece, nor every
+ * target, can be placed.  Writing puts what there is where it belongs; what is
+ * compressed is packed in the order of these calls.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
@@ -43,10 +45,41 @@ static bool compresses_itself(const ConvertJob *job)
     return job->compress_unit && blk_bs(job->target)->drv->compress;
 }
 
+/*
+ * How far from @pos what the piece holds is all zeroes, or all not (*@zero says
+ * which), in grains that are aligned in the target.
+ */
+static int64_t run_length(const ConvertJob *job, const ConvertPiece *p,
+                          int64_t start, bool *zero)
+{
+    int64_t grain = convert_grain(job);
+    int64_t pos = start, n;
+
+    *zero = false;
+    if (!job->sparse_size) {
+        return p->bytes - start;
+    }
+    for (; pos < p->bytes; pos += n) {
+        bool is_zero;
+
+        n = MIN(grain - (p->offset + pos) % grain, p->bytes - pos);
+        is_zero = buffer_is_zero(p->buf + pos, n);
+        if (pos == start) {
+            *zero = is_zero;
+        } else if (is_zero != *zero) {
+            break;
+        }
+    }
+    return pos - start;
+}
+
 int convert_prepare(const ConvertJob *job, ConvertPiece *p)
 {
     int ret = 0;
+    bool zero;
 
+    p->dense = !job->compress_unit &&
+               run_length(job, p, 0, &zero) == p->bytes && !zero;
     if (compresses_itself(job)) {
         for (int64_t pos = 0; ret == 0 && pos < p->bytes;
              pos += job->compress_unit) {
@@ -57,6 +90,16 @@ int convert_prepare(const ConvertJob *job, ConvertPiece *p)
 }
 
 /* ---- Writing ---- */
+
+/* Not for O_DIRECT: to file systems, writes that fill holes are dearer than
+ * those that follow each other, by more than threads save. */
+bool convert_place(const ConvertJob *job, const ConvertPiece *p)
+{
+    BlockDriverState *bs = blk_bs(job->target);
+
+    return p->dense && bs->drv->place && !(bs->open_flags & BDRV_O_NOCACHE) &&
+           bs->drv->place(bs, p->offset, p->bytes) == 0;
+}
 
 int convert_write_zeroes(const ConvertJob *job, int64_t offset, int64_t bytes)
 {
@@ -92,34 +135,6 @@ static int write_units(const ConvertJob *job, const ConvertPiece *p)
     return ret;
 }
 
-/*
- * How far from @pos what the piece holds is all zeroes, or all not (*@zero says
- * which), in grains that are aligned in the target.
- */
-static int64_t run_length(const ConvertJob *job, const ConvertPiece *p,
-                          int64_t start, bool *zero)
-{
-    int64_t grain = convert_grain(job);
-    int64_t pos = start, n;
-
-    *zero = false;
-    if (!job->sparse_size) {
-        return p->bytes - start;
-    }
-    for (; pos < p->bytes; pos += n) {
-        bool is_zero;
-
-        n = MIN(grain - (p->offset + pos) % grain, p->bytes - pos);
-        is_zero = buffer_is_zero(p->buf + pos, n);
-        if (pos == start) {
-            *zero = is_zero;
-        } else if (is_zero != *zero) {
-            break;
-        }
-    }
-    return pos - start;
-}
-
 /* A format that compresses, but only on the way. */
 static int write_compressed(const ConvertJob *job, int64_t offset,
                             const uint8_t *buf, int64_t bytes)
@@ -142,6 +157,9 @@ int convert_write(const ConvertJob *job, const ConvertPiece *p)
 
     if (compresses_itself(job)) {
         return write_units(job, p);
+    }
+    if (p->dense) {
+        return blk_pwrite(job->target, p->offset, p->bytes, p->buf, 0);
     }
     for (int64_t pos = 0; ret >= 0 && pos < p->bytes; pos += n) {
         int64_t offset = p->offset + pos;

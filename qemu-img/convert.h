@@ -54,6 +54,7 @@ typedef struct ConvertPiece {
     int64_t offset;                /* in the target; the user sets these … */
     int64_t bytes;
     uint8_t *buf;                  /* … and fills this */
+    bool dense;                    /* all data, to be written as it is */
     /* When compressing: how many bytes of a unit's part of buf what came out
      * takes, or one of the above; a buffer for one unit. */
     int *packed;
@@ -67,9 +68,11 @@ void convert_piece_destroy(ConvertPiece *p);
 int64_t convert_grain(const ConvertJob *job);
 /*
  * What can be done before it is the piece's turn to be written: any thread, no
- * I/O.  Then all but zeroes is written; blocks.  0 or -errno.
+ * I/O.  Then all but zeroes is written; blocks.  0 or -errno.  If placing comes
+ * between, and succeeds, it may be written when others have had their turn.
  */
 int convert_prepare(const ConvertJob *job, ConvertPiece *p);
+bool convert_place(const ConvertJob *job, const ConvertPiece *p);
 int convert_write(const ConvertJob *job, const ConvertPiece *p);
 int convert_write_zeroes(const ConvertJob *job, int64_t offset, int64_t bytes);
 
