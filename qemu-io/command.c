@@ -13,6 +13,7 @@ static const IoCommand *const *const tables[] = {
     io_debug_commands,
     io_misc_commands,
     io_open_commands,
+    io_zone_commands,
     NULL,
 };
 

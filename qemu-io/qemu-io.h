@@ -56,6 +56,7 @@ extern const IoCommand *const io_image_commands[];
 extern const IoCommand *const io_debug_commands[];
 extern const IoCommand *const io_misc_commands[];
 extern const IoCommand *const io_open_commands[];
+extern const IoCommand *const io_zone_commands[];
 
 /* Split @line at blanks and run it; 0, or -errno. */
 int io_run_command(QemuIo *io, const char *line);
