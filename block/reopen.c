@@ -21,10 +21,9 @@
 TRACE_EVENT(bdrv_reopen);
 
 #define REOPEN_FLAGS (BDRV_O_RDWR | BDRV_O_NOCACHE | BDRV_O_NO_FLUSH | \
-                      BDRV_O_UNMAP | BDRV_O_AUTO_RDONLY | BDRV_O_FORCE_SHARE)
+                      BDRV_O_UNMAP | BDRV_O_AUTO_RDONLY)
 /* Of these, what a file takes over from its parent. */
-#define INHERITED_FLAGS (BDRV_O_RDWR | BDRV_O_NOCACHE | BDRV_O_NO_FLUSH | \
-                         BDRV_O_FORCE_SHARE)
+#define INHERITED_FLAGS (BDRV_O_RDWR | BDRV_O_NOCACHE | BDRV_O_NO_FLUSH)
 
 typedef struct ReopenNode {
     BlockDriverState *bs;
@@ -46,6 +45,28 @@ static bool is_unchanged(BlockDriverState *bs, const char *key,
         return string && g_str_equal(string, bs->node_name);
     }
     return json_equal(json_object_get(bs->options, key), value);
+}
+
+/* Whether the host has locks for it is decided when an image is opened. */
+static bool keeps_sharing(const BlockDriverState *bs, const json_t *options,
+                          Error **errp)
+{
+    bool before = bs->open_flags & BDRV_O_FORCE_SHARE, after = before;
+    json_t *value = json_object_get(options, "force-share");
+    g_autoptr(json_t) copy = json_object();
+
+    if (!value) {
+        return true;
+    }
+    json_object_set(copy, "force-share", value);
+    if (!opt_take_bool(copy, "force-share", &after, errp)) {
+        return false;
+    }
+    if (after != before) {
+        error_setg(errp, "Cannot change the option 'force-share'");
+        return false;
+    }
+    return true;
 }
 
 /* What the driver did not take must be as it was. */
@@ -135,7 +156,8 @@ static bool prepare(GArray *nodes, BlockDriverState *bs, json_t *options,
                                     .detect_zeroes_unmap =
                                         bs->detect_zeroes_unmap } };
 
-    if (!bdrv_take_common_options(options, &node.common, errp)) {
+    if (!keeps_sharing(bs, options, errp) ||
+        !bdrv_take_common_options(options, &node.common, errp)) {
         return false;
     }
     if ((node.common.flags ^ bs->open_flags) & BDRV_O_INACTIVE) {
@@ -202,7 +224,8 @@ static bool parents_allow(BlockDriverState *bs, json_t *options, Error **errp)
 {
     BdrvCommonOptions common = { .flags = bs->open_flags };
     json_t *copy = json_deep_copy(options);
-    bool ok = bdrv_take_common_options(copy, &common, errp);
+    bool ok = keeps_sharing(bs, options, errp) &&
+              bdrv_take_common_options(copy, &common, errp);
     BdrvChild *c;
 
     json_decref(copy);

@@ -144,6 +144,8 @@ static void test_driver_options(void)
     assert_refused(blk, "{'disk':'x'}", "Cannot change the option 'disk'");
     assert_refused(blk, "{'driver':'x'}", "Cannot change the option 'driver'");
     assert_refused(blk, "{'nope':1}", "Cannot change the option 'nope'");
+    assert_refused(blk, "{'force-share':true}",
+                   "Cannot change the option 'force-share'");
     g_assert_cmpint(d->extra, ==, 7);
     blk_unref(blk);
 }
