@@ -189,6 +189,20 @@ static void parse_args(IoArgs *args, int argc, char **argv)
     args->how.filename = argv[optind];
 }
 
+/* Signals that QEMU's event loop takes: "sigraise" of one of them, and
+ * another process that sends one, must not be the end.  Before any thread. */
+static void block_signals(void)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGALRM);
+    sigaddset(&set, SIGBUS);        /* if sent: a fault is still the end */
+    sigaddset(&set, SIGIO);
+    sigaddset(&set, SIGUSR1);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+}
+
 /* Open what the command line names; false after a message. */
 static bool open_first_image(QemuIo *io, IoArgs *args)
 {
@@ -246,6 +260,7 @@ int main(int argc, char **argv)
 
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);       /* a write past the limit is EFBIG */
+    block_signals();
     error_init(argv[0]);
     parse_args(&args, argc, argv);
     io.misalign = args.misalign;
