@@ -26,7 +26,6 @@ typedef struct IoArgs {
     const char *fmt;
     const char *aio;
     bool image_opts;
-    bool snapshot;
     bool misalign;
     GPtrArray *commands;
 } IoArgs;
@@ -86,7 +85,7 @@ static bool parse_open_option(IoArgs *args, int c)
         args->how.flags &= ~BDRV_O_RDWR;
         return true;
     case 's':
-        args->snapshot = true;
+        args->how.snapshot = true;
         return true;
     case 'n':
         args->how.flags |= BDRV_O_NOCACHE;
@@ -224,10 +223,6 @@ static bool open_first_image(QemuIo *io, IoArgs *args)
         opt_set_str(options, "driver", args->fmt);
     }
     if (args->aio && !io_set_aio(options, args->aio)) {
-        return false;
-    }
-    if (args->snapshot) {
-        error_report("A snapshot file needs the qcow2 format");
         return false;
     }
     args->how.options = json_incref(options);

@@ -30,7 +30,10 @@ bool io_open_image(QemuIo *io, const IoOpen *how)
     }
     nested = options_crumple(flat, &err);
     if (nested) {
-        io->blk = blk_new_open(io->graph, how->filename, NULL, nested,
+        io->blk = how->snapshot ?
+                  io_open_overlay(io->graph, how->filename, nested,
+                                  how->flags, &err) :
+                  blk_new_open(io->graph, how->filename, NULL, nested,
                                how->flags, &err);
     }
     if (!io->blk) {
@@ -75,7 +78,6 @@ bool io_set_aio(json_t *options, const char *mode)
 typedef struct OpenArgs {
     IoOpen how;
     const char *aio;
-    bool snapshot;
 } OpenArgs;
 
 /* 0, or -errno after a message. */
@@ -88,7 +90,7 @@ static int parse_open_options(const IoCommand *cmd, int argc, char **argv,
     while ((c = getopt(argc, argv, "snCro:ki:t:d:U")) != -1) {
         switch (c) {
         case 's':
-            args->snapshot = true;
+            args->how.snapshot = true;
             break;
         case 'n':
             args->how.flags |= BDRV_O_NOCACHE;
@@ -154,10 +156,6 @@ static int cmd_open(QemuIo *io, const IoCommand *cmd, int argc, char **argv)
     }
     if (args.aio && !io_set_aio(options, args.aio)) {
         return -EINVAL;
-    }
-    if (args.snapshot) {
-        error_report("A snapshot file needs the qcow2 format");
-        return -ENOTSUP;
     }
     args.how.filename = argv[optind];
     json_incref(options);

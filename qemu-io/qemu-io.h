@@ -78,6 +78,7 @@ typedef struct IoOpen {
     int flags;
     bool writethrough;
     bool force_share;
+    bool snapshot;                 /* write to a temporary image over it */
     json_t *options;               /* flat; a reference is used up */
 } IoOpen;
 
@@ -87,6 +88,13 @@ bool io_open_image(QemuIo *io, const IoOpen *how);
 void io_close_image(QemuIo *io);
 /* For -i/--aio: false after a message. */
 bool io_set_aio(json_t *options, const char *mode);
+
+/* ---- A temporary image (overlay.c) ---- */
+
+/* As blk_new_open(), but writes go to a temporary image over the one that is
+ * named.  @options is used up. */
+BlockBackend *io_open_overlay(BlockGraph *graph, const char *filename,
+                              json_t *options, int flags, Error **errp);
 
 /* ---- Asynchronous requests (aio.c) ---- */
 
