@@ -30,9 +30,11 @@ typedef struct Piece {
 
 static int read_unallocated(const Piece *p)
 {
+    BDRVQcow2State *s = p->bs->opaque;
     BdrvChild *backing = p->bs->backing;
 
-    if (!backing) {
+    /* Behind the disk is the state of a machine: ours alone. */
+    if (!backing || p->offset >= s->disk_size) {
         qemu_iovec_memset(p->qiov, p->qiov_offset, 0, p->bytes);
         return 0;
     }

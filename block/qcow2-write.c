@@ -278,12 +278,21 @@ chunk_begin(BlockDriverState *bs, Chunk *c, int64_t offset, int64_t bytes)
 
 /* ---- A chunk: its data ---- */
 
+/* How much of a range is the disk's, or else all of it the machine's state.
+ * What is between them is nothing. */
+static int64_t meaningful(const BDRVQcow2State *s, int64_t offset,
+                          int64_t bytes)
+{
+    return offset >= qcow2_vm_state_offset(s) ? bytes :
+           CLAMP(s->disk_size - offset, 0, bytes);
+}
+
 /* The guest's view of a range, the end of which may lie behind the disk's. */
 static int read_guest(BlockDriverState *bs, int64_t offset, int64_t bytes,
                       uint8_t *buf, bool zero)
 {
     BDRVQcow2State *s = bs->opaque;
-    int64_t inside = zero ? 0 : CLAMP(s->disk_size - offset, 0, bytes);
+    int64_t inside = zero ? 0 : meaningful(s, offset, bytes);
     QEMUIOVector qiov;
 
     memset(buf + inside, 0, bytes - inside);

@@ -504,7 +504,7 @@ static int qcow2_get_info(BlockDriverState *bs, BlockDriverInfo *info)
 
     info->cluster_size = s->cluster_size;
     info->subcluster_size = s->subcluster_size;
-    info->vm_state_offset = ROUND_UP(s->disk_size, qcow2_l1_coverage(s));
+    info->vm_state_offset = qcow2_vm_state_offset(s);
     driver_lock(&s->lock);
     info->is_dirty = s->incompatible_features & QCOW2_INCOMPAT_DIRTY;
     driver_unlock(&s->lock);
@@ -588,5 +588,7 @@ BlockDriver bdrv_qcow2 = {
     .snapshot_delete = qcow2_snapshot_delete,
     .snapshot_list = qcow2_snapshot_list,
     .snapshot_load_tmp = qcow2_snapshot_load_tmp,
+    .save_vmstate = qcow2_save_vmstate,
+    .load_vmstate = qcow2_load_vmstate,
     .map_nowait = qcow2_map_request,
 };

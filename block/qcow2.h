@@ -430,6 +430,11 @@ int qcow2_l2_get_for_write(BlockDriverState *bs, int64_t offset,
 int qcow2_l2_get(BlockDriverState *bs, int64_t offset, Qcow2Table **t,
                  unsigned *index) REQUIRES(driver_class);
 int64_t qcow2_l1_coverage(const BDRVQcow2State *s);   /* bytes an L1 entry */
+/* Where the state of a machine begins: behind all that the disk can have. */
+static inline int64_t qcow2_vm_state_offset(const BDRVQcow2State *s)
+{
+    return ROUND_UP(s->disk_size, qcow2_l1_coverage(s));
+}
 /* Make room for @entries: a new table on disk, the header changed.  Control
  * thread, drained.  May drop. */
 int qcow2_grow_l1(BlockDriverState *bs, uint32_t entries)
@@ -668,6 +673,8 @@ int qcow2_block_status(BlockDriverState *bs, bool want_zero, int64_t offset,
                        BlockDriverState **file);
 BdrvMapResult qcow2_map_request(BlockDriverState *bs, BdrvTrackedRequest *req,
                                 BdrvMapping *mapping);
+int qcow2_save_vmstate(BlockDriverState *bs, int64_t pos, QEMUIOVector *qiov);
+int qcow2_load_vmstate(BlockDriverState *bs, int64_t pos, QEMUIOVector *qiov);
 bool qcow2_truncate(BlockDriverState *bs, int64_t offset, bool exact,
                     PreallocMode prealloc, int flags, Error **errp);
 extern const char *const qcow2_blockdev_create_keys[];

@@ -15,7 +15,7 @@
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
 #include "qemu/osdep.h"
-#include "block/block-driver.h"
+#include "block/snapshot.h"
 
 typedef struct RawState {
     /* Constant while undrained. */
@@ -359,6 +359,19 @@ static int raw_get_info(BlockDriverState *bs, BlockDriverInfo *info)
     return bdrv_get_info(bs->file->bs, info);
 }
 
+/* It is beside the disk: no part of what this node shows. */
+static int raw_save_vmstate(BlockDriverState *bs, int64_t pos,
+                            QEMUIOVector *qiov)
+{
+    return bdrv_save_vmstate(bs->file->bs, pos, qiov);
+}
+
+static int raw_load_vmstate(BlockDriverState *bs, int64_t pos,
+                            QEMUIOVector *qiov)
+{
+    return bdrv_load_vmstate(bs->file->bs, pos, qiov);
+}
+
 static bool raw_has_zero_init(BlockDriverState *bs)
 {
     return bdrv_has_zero_init(bs->file->bs);
@@ -416,6 +429,8 @@ BlockDriver bdrv_raw = {
     .get_allocated_file_size = raw_get_allocated_file_size,
     .get_info = raw_get_info,
     .has_zero_init = raw_has_zero_init,
+    .save_vmstate = raw_save_vmstate,
+    .load_vmstate = raw_load_vmstate,
     .measure = raw_measure,
     .supported_write_flags = BDRV_REQ_FUA | BDRV_REQ_REGISTERED_BUF,
     .supported_zero_flags = BDRV_REQ_FUA | BDRV_REQ_MAY_UNMAP |

@@ -1,5 +1,6 @@
 /*
- * Internal snapshots, and other work on a whole image that some formats do.
+ * Internal snapshots, the state of a machine that goes with them, and other
+ * work on a whole image that some formats do.
  *
  * The node is drained round each call of a driver: what they change (tables,
  * headers) has no other user then.  A filter has no data of its own, so what is
@@ -185,6 +186,53 @@ char *bdrv_snapshot_to_text(const QEMUSnapshotInfo *sn)
              g_strdup_printf("%" PRIu64, sn->icount);
     return g_strdup_printf("%-7s %-16s %8s %19s %15s %10s", sn->id_str,
                            sn->name, size, date, clock, icount);
+}
+
+/* ---- The state of a machine ---- */
+
+static bool may_transfer(const BlockDriverState *bs, int64_t pos,
+                         const QEMUIOVector *qiov)
+{
+    return pos >= 0 && qiov->size <= INT64_MAX &&
+           QEMU_IS_ALIGNED(pos | (int64_t)qiov->size,
+                           bs->bl.request_alignment);
+}
+
+int bdrv_save_vmstate(BlockDriverState *bs, int64_t pos, QEMUIOVector *qiov)
+{
+    int ret;
+
+    bs = below_filters(bs);
+    if (!bs->drv->save_vmstate) {
+        return -ENOTSUP;
+    }
+    if (bs->read_only) {
+        return -EPERM;
+    }
+    if (!may_transfer(bs, pos, qiov)) {
+        return -EINVAL;
+    }
+    bdrv_drained_begin(bs);
+    ret = bs->drv->save_vmstate(bs, pos, qiov);
+    bdrv_drained_end(bs);
+    return ret;
+}
+
+int bdrv_load_vmstate(BlockDriverState *bs, int64_t pos, QEMUIOVector *qiov)
+{
+    int ret;
+
+    bs = below_filters(bs);
+    if (!bs->drv->load_vmstate) {
+        return -ENOTSUP;
+    }
+    if (!may_transfer(bs, pos, qiov)) {
+        return -EINVAL;
+    }
+    bdrv_drained_begin(bs);
+    ret = bs->drv->load_vmstate(bs, pos, qiov);
+    bdrv_drained_end(bs);
+    return ret;
 }
 
 /* ---- Whole images ---- */

@@ -226,6 +226,10 @@ struct BlockDriver {
     /* From now on read the snapshot (a read-only node). */
     bool (*snapshot_load_tmp)(BlockDriverState *bs, const char *id,
                               Error **errp);
+    /* The state of a machine, kept beside the disk: what was not written reads
+     * as zeroes.  All of @qiov at @pos; 0 or -errno. */
+    int (*save_vmstate)(BlockDriverState *bs, int64_t pos, QEMUIOVector *qiov);
+    int (*load_vmstate)(BlockDriverState *bs, int64_t pos, QEMUIOVector *qiov);
     /* Change creation options of what exists; @options flat, all taken. */
     bool (*amend)(BlockDriverState *bs, json_t *options, bool force,
                   BdrvProgressFunc *progress, void *opaque, Error **errp);

@@ -32,6 +32,16 @@ bool bdrv_snapshot_delete(BlockDriverState *bs, const char *name,
 bool bdrv_snapshot_load_tmp(BlockDriverState *bs, const char *id,
                             const char *name, Error **errp);
 
+/*
+ * The state of a machine, which a format with snapshots keeps beside the disk.
+ * All of @qiov at @pos of it; 0 or -errno: -ENOTSUP where there is no place for
+ * it, -EPERM if @bs is read-only, -EINVAL unless aligned as requests to @bs
+ * are, -EFBIG or -EIO where none can be.  What was not written reads as zeroes,
+ * and it is stable after a flush, as data is.  Resizing drops it.
+ */
+int bdrv_save_vmstate(BlockDriverState *bs, int64_t pos, QEMUIOVector *qiov);
+int bdrv_load_vmstate(BlockDriverState *bs, int64_t pos, QEMUIOVector *qiov);
+
 /* One line of "snapshot -l"; @sn NULL: the heading.  No newline; for g_free. */
 char *bdrv_snapshot_to_text(const QEMUSnapshotInfo *sn);
 

@@ -7,6 +7,7 @@
  */
 #include "qemu/osdep.h"
 #include "qcow2-image.h"
+#include "block/snapshot.h"
 
 typedef struct Op {
     const char *name;
@@ -39,6 +40,17 @@ static int op_place(Qcow2Image *img, int64_t offset, int64_t bytes)
     return op_write(img, offset, bytes);
 }
 
+/* Beside the disk, where another L1 table is needed. */
+static int op_vmstate(Qcow2Image *img, int64_t offset, int64_t bytes)
+{
+    g_autofree uint8_t *buf = g_malloc(bytes);
+    QEMUIOVector qiov;
+
+    memset(buf, 79, bytes);
+    qemu_iovec_init_buf(&qiov, buf, bytes);
+    return bdrv_save_vmstate(blk_bs(img->blk), offset, &qiov);
+}
+
 static int op_unmap(Qcow2Image *img, int64_t offset, int64_t bytes)
 {
     return qcow2_image_zero(img, offset, bytes, BDRV_REQ_MAY_UNMAP);
@@ -68,6 +80,7 @@ static const Op ops[] = {
     { "place", op_place, 24 * 16, 10 * 16 },
     { "unmap", op_unmap, 5 * 16, 6 * 16 },
     { "discard", op_discard, 16, 10 * 16 },
+    { "vmstate", op_vmstate, 8 * 16 + 3, 40 * 16 },
 };
 
 typedef struct Case {
@@ -129,6 +142,9 @@ static void check_contents(Qcow2Image *img, const uint8_t *old, int64_t from,
 static void model_success(Qcow2Image *img, const Op *op, int64_t offset,
                           int64_t bytes)
 {
+    if (op->fn == op_vmstate) {
+        return;                     /* the disk is as it was */
+    }
     if (op->fn == op_write || op->fn == op_place ||
         op->fn == op_compressed) {
         unsigned seed = op->fn == op_compressed ? 78 : 77;
