@@ -5,7 +5,8 @@
  * Each image is checked by a reading of the specification of our own
  * (qcow2-checker.h); some, because it takes long, by QEMU's qemu-img, too, if
  * there is one.  A crash may leak clusters: how many did, is said at the end.
- * What snapshots hold is compared with what it was when they were taken.
+ * What snapshots hold, with the state of a machine, is compared with what it
+ * was when they were taken.
  */
 #include "proof.h"
 #include "qcow2-checker.h"
@@ -89,18 +90,24 @@ static struct {
 /* Name -> hash of what it was taken of. */
 static GHashTable *taken;
 
+/* Behind the disk: so much of it is looked at. */
+#define STATE_SIZE (64 * KiB)
+
 static bool hash_disk(BlockBackend *blk, gint64 *hash, GString *why)
 {
     int64_t length = blk_getlength(blk);
-    g_autofree uint8_t *buf = g_malloc0(length);
+    g_autofree uint8_t *buf = g_malloc0(length + STATE_SIZE);
     int ret = blk_pread(blk, 0, length, buf, 0);
+    QEMUIOVector qiov;
 
+    qemu_iovec_init_buf(&qiov, buf + length, STATE_SIZE);
+    ret = ret < 0 ? ret : bdrv_load_vmstate(blk_bs(blk), 0, &qiov);
     if (ret < 0) {
         g_string_append_printf(why, "reading all: %s", strerror(-ret));
         return false;
     }
     *hash = 1;
-    for (int64_t i = 0; i < length; i += 8) {
+    for (int64_t i = 0; i < length + STATE_SIZE; i += 8) {
         *hash = (*hash ^ *(gint64 *)(buf + i)) * 0x9e3779b97f4a7c15;
     }
     return true;
@@ -121,6 +128,23 @@ static bool create_snapshot(BlockBackend *blk, bool go, GString *why,
     seen.snapshots++;
     return bdrv_snapshot_create(blk_bs(blk), &sn, errp) &&
            (!go || bdrv_snapshot_goto(blk_bs(blk), sn.name, errp));
+}
+
+static bool save_state(BlockBackend *blk, GRand *rand, Error **errp)
+{
+    int64_t pos = g_rand_int_range(rand, 0, 96) * 512;
+    int64_t bytes = g_rand_int_range(rand, 1, 32) * 512;
+    g_autofree uint8_t *buf = g_malloc(bytes);
+    QEMUIOVector qiov;
+    int ret;
+
+    memset(buf, g_rand_int_range(rand, 1, 256), bytes);
+    qemu_iovec_init_buf(&qiov, buf, bytes);
+    ret = bdrv_save_vmstate(blk_bs(blk), pos, &qiov);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "writing the state");
+    }
+    return ret == 0;
 }
 
 static bool do_snapshots(BlockBackend *blk, GRand *rand, GString *why,
@@ -145,7 +169,8 @@ static bool between(const ProofFormat *fmt, BlockBackend *blk, GRand *rand,
                     GString *why)
 {
     Error *err = NULL;
-    bool ok = do_snapshots(blk, rand, why, &err);
+    bool ok = save_state(blk, rand, &err) &&
+              do_snapshots(blk, rand, why, &err);
 
     if (err) {
         g_string_append_printf(why, "snapshots: %s", error_get_pretty(err));
