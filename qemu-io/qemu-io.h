@@ -124,6 +124,40 @@ void io_print_report(const IoReport *r, const char *verb, int64_t start_ns,
 int io_print_failure(const char *verb, int ret);
 void io_dump_buffer(const uint8_t *buf, int64_t offset, int64_t bytes);
 
+/* ---- Reading and writing (transfer.c) ---- */
+
+typedef struct IoTransfer {
+    IoReport report;
+    bool vmstate;                  /* -b: of a machine's state, not the disk */
+    int pattern;                   /* -1: not given */
+    int flags;                     /* BDRV_REQ_…; -r: registered memory */
+    int64_t offset;
+    int64_t bytes;
+} IoTransfer;
+
+/* -b, -C, -p, -P, -q and -r; 0, or -errno after a message, which for others is
+ * how @cmd is used. */
+int io_parse_transfer_option(IoTransfer *t, const IoCommand *cmd, int c);
+/* The operands "off len"; 0, or -errno after a message, of which @suffix is a
+ * part if the length is beyond what there is a buffer for, and @limited. */
+int io_parse_range(IoTransfer *t, char **argv, bool limited,
+                   const char *suffix);
+/* The operands "off len…", with a buffer for all of it, filled with @pattern;
+ * see io_make_vector().  NULL after a message. */
+uint8_t *io_parse_vector(QemuIo *io, const IoCommand *cmd, IoTransfer *t,
+                         int argc, char **argv, int pattern,
+                         QEMUIOVector *qiov);
+static inline bool io_is_registered(const IoTransfer *t)
+{
+    return t->flags & BDRV_REQ_REGISTERED_BUF;
+}
+/* With -b: whole sectors?  0, or -errno after a message. */
+int io_check_vmstate_range(const IoTransfer *t);
+/* Asynchronous requests complete first, as the node is drained.  0 or
+ * -errno. */
+int io_load_vmstate(QemuIo *io, const IoTransfer *t, void *buf);
+int io_save_vmstate(QemuIo *io, const IoTransfer *t, void *buf);
+
 /* ---- Buffers (buffer.c) ---- */
 
 /* @bytes for @io's image, filled with @pattern; NULL after a message.  The

@@ -9,15 +9,10 @@
 #define UNREAD_PATTERN 0xab
 
 typedef struct ReadArgs {
-    IoReport report;
+    IoTransfer t;
     bool dump;
-    bool vmstate;
-    bool registered;
-    int pattern;               /* -1: do not verify */
     int64_t verify_offset;     /* within what is read */
     int64_t verify_bytes;      /* -1: to the end */
-    int64_t offset;
-    int64_t bytes;
 } ReadArgs;
 
 /* -l or -s: 0, or -errno after a message. */
@@ -39,68 +34,37 @@ static int parse_read_options(const IoCommand *cmd, int argc, char **argv,
     bool range = false;
     int c, ret;
 
-    args->pattern = -1;
+    args->t.pattern = -1;
     args->verify_bytes = -1;
     while ((c = getopt(argc, argv, letters)) != -1) {
         switch (c) {
-        case 'b':
-            args->vmstate = true;
-            break;
-        case 'C':
-            args->report.machine = true;
-            break;
         case 'l':
         case 's':
             ret = parse_verify_range(args, c);
-            if (ret < 0) {
-                return ret;
-            }
             range = true;
             break;
-        case 'p':
-            break;
-        case 'P':
-            args->pattern = io_parse_pattern(optarg);
-            if (args->pattern < 0) {
-                return -EINVAL;
-            }
-            break;
-        case 'q':
-            args->report.quiet = true;
-            break;
-        case 'r':
-            args->registered = true;
-            break;
         case 'v':
+            ret = 0;
             args->dump = true;
             break;
         default:
-            return io_usage(cmd);
+            ret = io_parse_transfer_option(&args->t, cmd, c);
+        }
+        if (ret < 0) {
+            return ret;
         }
     }
-    return range && args->pattern < 0 ? io_usage(cmd) : 0;
+    return range && args->t.pattern < 0 ? io_usage(cmd) : 0;
 }
 
-static int parse_range(ReadArgs *args, char **argv)
+/* -l and -s, once it is known how much is read. */
+static int check_verify_range(ReadArgs *args)
 {
-    args->offset = io_parse_size(argv[0]);
-    if (args->offset < 0) {
-        return args->offset;
-    }
-    args->bytes = io_parse_size(argv[1]);
-    if (args->bytes < 0) {
-        return args->bytes;
-    }
-    if (args->bytes > IO_MAX_BYTES) {
-        printf("length cannot exceed %" PRId64 ", given %s\n", IO_MAX_BYTES,
-               argv[1]);
-        return -EINVAL;
-    }
     if (args->verify_bytes < 0) {
-        args->verify_bytes = args->bytes - args->verify_offset;
+        args->verify_bytes = args->t.bytes - args->verify_offset;
     }
     if (args->verify_bytes < 0 ||
-        args->verify_offset > args->bytes - args->verify_bytes) {
+        args->verify_offset > args->t.bytes - args->verify_bytes) {
         printf("pattern verification range exceeds end of read data\n");
         return -EINVAL;
     }
@@ -111,63 +75,79 @@ static int parse_range(ReadArgs *args, char **argv)
 static int finish_read(const ReadArgs *args, const uint8_t *buf,
                        int64_t start_ns)
 {
+    const IoTransfer *t = &args->t;
     int ret = 0;
 
-    if (args->pattern >= 0 &&
+    if (t->pattern >= 0 &&
         !io_is_pattern(buf + args->verify_offset, args->verify_bytes,
-                       args->pattern)) {
+                       t->pattern)) {
         printf("Pattern verification failed at offset %" PRId64 ", %" PRId64
-               " bytes\n", args->offset + args->verify_offset,
+               " bytes\n", t->offset + args->verify_offset,
                args->verify_bytes);
         ret = -EINVAL;
     }
-    if (args->report.quiet) {
+    if (t->report.quiet) {
         return ret;
     }
     if (args->dump) {
-        io_dump_buffer(buf, args->offset, args->bytes);
+        io_dump_buffer(buf, t->offset, t->bytes);
     }
-    io_print_report(&args->report, "read", start_ns, args->offset,
-                    args->bytes, args->bytes);
+    io_print_report(&t->report, "read", start_ns, t->offset, t->bytes,
+                    t->bytes);
     return ret;
 }
 
-static int cmd_read(QemuIo *io, const IoCommand *cmd, int argc, char **argv)
+/* What read is to do; 0, or -errno after a message. */
+static int parse_read(const IoCommand *cmd, int argc, char **argv,
+                      ReadArgs *args)
 {
-    ReadArgs args = { 0 };
-    int64_t start_ns;
-    uint8_t *buf;
-    int ret;
+    int ret = parse_read_options(cmd, argc, argv, "bCl:pP:qrs:v", args);
 
-    ret = parse_read_options(cmd, argc, argv, "bCl:pP:qrs:v", &args);
     if (ret < 0) {
         return ret;
     }
     if (optind != argc - 2) {
         return io_usage(cmd);
     }
-    ret = parse_range(&args, argv + optind);
+    ret = io_parse_range(&args->t, argv + optind, true, "");
+    ret = ret < 0 ? ret : check_verify_range(args);
+    ret = ret < 0 ? ret : io_check_vmstate_range(&args->t);
+    if (ret == 0 && args->t.vmstate && io_is_registered(&args->t)) {
+        printf("I/O buffer registration is not supported when reading from "
+               "vmstate\n");
+        return -EINVAL;
+    }
+    return ret;
+}
+
+static int cmd_read(QemuIo *io, const IoCommand *cmd, int argc, char **argv)
+{
+    ReadArgs args = { 0 };
+    const IoTransfer *t = &args.t;
+    int ret = parse_read(cmd, argc, argv, &args);
+    int64_t start_ns;
+    uint8_t *buf;
+
     if (ret < 0) {
         return ret;
     }
-    buf = io_alloc_buffer(io, args.bytes, UNREAD_PATTERN, args.registered);
+    buf = io_alloc_buffer(io, t->bytes, UNREAD_PATTERN, io_is_registered(t));
     if (!buf) {
         return -ENOMEM;
     }
     start_ns = qemu_clock_ns();
-    /* No format here keeps the state of a machine. */
-    ret = args.vmstate ? -ENOTSUP :
-          blk_pread(io->blk, args.offset, args.bytes, buf,
-                    args.registered ? BDRV_REQ_REGISTERED_BUF : 0);
+    ret = t->vmstate ? io_load_vmstate(io, t, buf) :
+          blk_pread(io->blk, t->offset, t->bytes, buf, t->flags);
     ret = ret < 0 ? io_print_failure("read", ret) :
                     finish_read(&args, buf, start_ns);
-    io_free_buffer(io, buf, args.bytes, args.registered);
+    io_free_buffer(io, buf, t->bytes, io_is_registered(t));
     return ret;
 }
 
 static int cmd_readv(QemuIo *io, const IoCommand *cmd, int argc, char **argv)
 {
     ReadArgs args = { 0 };
+    IoTransfer *t = &args.t;
     QEMUIOVector qiov;
     int64_t start_ns;
     uint8_t *buf;
@@ -177,25 +157,16 @@ static int cmd_readv(QemuIo *io, const IoCommand *cmd, int argc, char **argv)
     if (ret < 0) {
         return ret;
     }
-    if (optind > argc - 2) {
-        return io_usage(cmd);
-    }
-    args.offset = io_parse_size(argv[optind]);
-    if (args.offset < 0) {
-        return args.offset;
-    }
-    buf = io_make_vector(io, &qiov, argv + optind + 1, argc - optind - 1,
-                         UNREAD_PATTERN, args.registered);
+    buf = io_parse_vector(io, cmd, t, argc, argv, UNREAD_PATTERN, &qiov);
     if (!buf) {
         return -EINVAL;
     }
-    args.bytes = args.verify_bytes = qiov.size;
+    args.verify_bytes = t->bytes;
     start_ns = qemu_clock_ns();
-    ret = blk_preadv(io->blk, args.offset, args.bytes, &qiov, 0,
-                     args.registered ? BDRV_REQ_REGISTERED_BUF : 0);
+    ret = blk_preadv(io->blk, t->offset, t->bytes, &qiov, 0, t->flags);
     ret = ret < 0 ? io_print_failure("readv", ret) :
                     finish_read(&args, buf, start_ns);
-    io_free_buffer(io, buf, qiov.size, args.registered);
+    io_free_buffer(io, buf, qiov.size, io_is_registered(t));
     qemu_iovec_destroy(&qiov);
     return ret;
 }

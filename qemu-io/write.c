@@ -8,163 +8,126 @@
 #define WRITE_PATTERN 0xcd
 
 typedef struct WriteArgs {
-    IoReport report;
-    bool vmstate;
+    IoTransfer t;
     bool compress;
     bool zeroes;
-    bool registered;
-    int pattern;               /* -1: not given */
     const char *file;          /* NULL: not given */
-    int flags;                 /* BDRV_REQ_… */
-    int64_t offset;
-    int64_t bytes;
 } WriteArgs;
+
+/* 0, or -errno after a message. */
+static int parse_write_option(const IoCommand *cmd, int c, WriteArgs *args)
+{
+    switch (c) {
+    case 'c':
+        args->compress = true;
+        return 0;
+    case 'f':
+        args->t.flags |= BDRV_REQ_FUA;
+        return 0;
+    case 'n':
+        args->t.flags |= BDRV_REQ_NO_FALLBACK;
+        return 0;
+    case 's':
+        args->file = optarg;
+        return 0;
+    case 'u':
+        args->t.flags |= BDRV_REQ_MAY_UNMAP;
+        return 0;
+    case 'z':
+        args->zeroes = true;
+        return 0;
+    default:
+        return io_parse_transfer_option(&args->t, cmd, c);
+    }
+}
 
 /* 0, or -errno after a message. */
 static int parse_write_options(const IoCommand *cmd, int argc, char **argv,
                                const char *letters, WriteArgs *args)
 {
-    int c;
+    int c, ret = 0;
 
-    args->pattern = -1;
-    while ((c = getopt(argc, argv, letters)) != -1) {
-        switch (c) {
-        case 'b':
-            args->vmstate = true;
-            break;
-        case 'c':
-            args->compress = true;
-            break;
-        case 'C':
-            args->report.machine = true;
-            break;
-        case 'f':
-            args->flags |= BDRV_REQ_FUA;
-            break;
-        case 'n':
-            args->flags |= BDRV_REQ_NO_FALLBACK;
-            break;
-        case 'p':
-            break;
-        case 'P':
-            args->pattern = io_parse_pattern(optarg);
-            if (args->pattern < 0) {
-                return -EINVAL;
-            }
-            break;
-        case 'q':
-            args->report.quiet = true;
-            break;
-        case 'r':
-            args->registered = true;
-            break;
-        case 's':
-            args->file = optarg;
-            break;
-        case 'u':
-            args->flags |= BDRV_REQ_MAY_UNMAP;
-            break;
-        case 'z':
-            args->zeroes = true;
-            break;
-        default:
-            return io_usage(cmd);
-        }
+    args->t.pattern = -1;
+    while (ret == 0 && (c = getopt(argc, argv, letters)) != -1) {
+        ret = parse_write_option(cmd, c, args);
     }
-    return 0;
+    return ret;
 }
 
 /* What is wrong with the options of write together, or NULL. */
 static const char *check_write_options(const WriteArgs *args)
 {
-    if (args->vmstate && args->zeroes) {
+    const IoTransfer *t = &args->t;
+
+    if (t->vmstate && args->zeroes) {
         return "-b and -z cannot be specified at the same time";
     }
-    if ((args->flags & BDRV_REQ_FUA) && (args->vmstate || args->compress)) {
+    if ((t->flags & BDRV_REQ_FUA) && (t->vmstate || args->compress)) {
         return "-f and -b or -c cannot be specified at the same time";
     }
-    if ((args->flags & BDRV_REQ_NO_FALLBACK) && !args->zeroes) {
+    if ((t->flags & BDRV_REQ_NO_FALLBACK) && !args->zeroes) {
         return "-n requires -z to be specified";
     }
-    if ((args->flags & BDRV_REQ_MAY_UNMAP) && !args->zeroes) {
+    if ((t->flags & BDRV_REQ_MAY_UNMAP) && !args->zeroes) {
         return "-u requires -z to be specified";
     }
-    if (args->zeroes && args->registered) {
+    if (args->zeroes && io_is_registered(t)) {
         return "cannot combine zero write with registered I/O buffer";
     }
-    if (args->zeroes + (args->pattern >= 0) + (args->file != NULL) > 1) {
+    if (args->zeroes + (t->pattern >= 0) + (args->file != NULL) > 1) {
         return "Only one of -z, -P, and -s can be specified at the same time";
     }
     return NULL;
 }
 
-/* The two operands of write and discard; @suffix goes on the complaint. */
-static int parse_range(char **argv, bool limited, const char *suffix,
-                       int64_t *offset, int64_t *bytes)
+/* What write writes, if it is no pattern of its own. */
+static int pattern_of(const WriteArgs *args)
 {
-    *offset = io_parse_size(argv[0]);
-    if (*offset < 0) {
-        return *offset;
+    return args->t.pattern >= 0 ? args->t.pattern : WRITE_PATTERN;
+}
+
+/* What write and discard say of how it went; returns @ret. */
+static int finish_write(const IoTransfer *t, const char *verb,
+                        const char *done, int64_t start_ns, int ret)
+{
+    if (ret < 0) {
+        return io_print_failure(verb, ret);
     }
-    *bytes = io_parse_size(argv[1]);
-    if (*bytes < 0) {
-        return *bytes;
-    }
-    if (limited && *bytes > IO_MAX_BYTES) {
-        printf("length cannot exceed %" PRId64 "%s, given %s\n", IO_MAX_BYTES,
-               suffix, argv[1]);
-        return -EINVAL;
-    }
+    io_print_report(&t->report, done, start_ns, t->offset, t->bytes, t->bytes);
     return 0;
 }
 
 /* Write from a buffer, which is made here. */
-static int write_data(QemuIo *io, WriteArgs *args)
+static int write_data(QemuIo *io, const WriteArgs *args)
 {
+    const IoTransfer *t = &args->t;
+    bool registered = io_is_registered(t);
     uint8_t *buf;
     int64_t start_ns;
     int ret;
 
     buf = args->file ?
-        io_alloc_buffer_from_file(io, args->bytes, args->file,
-                                  args->registered) :
-        io_alloc_buffer(io, args->bytes, args->pattern >= 0 ? args->pattern :
-                        WRITE_PATTERN, args->registered);
+        io_alloc_buffer_from_file(io, t->bytes, args->file, registered) :
+        io_alloc_buffer(io, t->bytes, pattern_of(args), registered);
     if (!buf) {
         return -EINVAL;
     }
-    if (args->compress) {
-        args->flags |= BDRV_REQ_WRITE_COMPRESSED;
-    }
-    if (args->registered) {
-        args->flags |= BDRV_REQ_REGISTERED_BUF;
-    }
     start_ns = qemu_clock_ns();
-    /* No format here keeps the state of a machine. */
-    ret = args->vmstate ? -ENOTSUP :
-          blk_pwrite(io->blk, args->offset, args->bytes, buf, args->flags);
-    if (ret < 0) {
-        io_print_failure("write", ret);
-    } else {
-        io_print_report(&args->report, "wrote", start_ns, args->offset,
-                        args->bytes, args->bytes);
-    }
-    io_free_buffer(io, buf, args->bytes, args->registered);
+    ret = t->vmstate ? io_save_vmstate(io, t, buf) :
+          blk_pwrite(io->blk, t->offset, t->bytes, buf, t->flags |
+                     (args->compress ? BDRV_REQ_WRITE_COMPRESSED : 0));
+    ret = finish_write(t, "write", "wrote", start_ns, ret);
+    io_free_buffer(io, buf, t->bytes, registered);
     return ret;
 }
 
 static int write_zeroes(QemuIo *io, const WriteArgs *args)
 {
+    const IoTransfer *t = &args->t;
     int64_t start_ns = qemu_clock_ns();
-    int ret = blk_pwrite_zeroes(io->blk, args->offset, args->bytes,
-                                args->flags);
+    int ret = blk_pwrite_zeroes(io->blk, t->offset, t->bytes, t->flags);
 
-    if (ret < 0) {
-        return io_print_failure("write", ret);
-    }
-    io_print_report(&args->report, "wrote", start_ns, args->offset,
-                    args->bytes, args->bytes);
-    return 0;
+    return finish_write(t, "write", "wrote", start_ns, ret);
 }
 
 static int cmd_write(QemuIo *io, const IoCommand *cmd, int argc, char **argv)
@@ -185,8 +148,10 @@ static int cmd_write(QemuIo *io, const IoCommand *cmd, int argc, char **argv)
         printf("%s\n", problem);
         return -EINVAL;
     }
-    ret = parse_range(argv + optind, !(args.flags & BDRV_REQ_NO_FALLBACK),
-                      " without -n", &args.offset, &args.bytes);
+    ret = io_parse_range(&args.t, argv + optind,
+                         !(args.t.flags & BDRV_REQ_NO_FALLBACK),
+                         " without -n");
+    ret = ret < 0 ? ret : io_check_vmstate_range(&args.t);
     if (ret < 0) {
         return ret;
     }
@@ -196,6 +161,7 @@ static int cmd_write(QemuIo *io, const IoCommand *cmd, int argc, char **argv)
 static int cmd_writev(QemuIo *io, const IoCommand *cmd, int argc, char **argv)
 {
     WriteArgs args = { 0 };
+    IoTransfer *t = &args.t;
     QEMUIOVector qiov;
     int64_t start_ns;
     uint8_t *buf;
@@ -205,31 +171,14 @@ static int cmd_writev(QemuIo *io, const IoCommand *cmd, int argc, char **argv)
     if (ret < 0) {
         return ret;
     }
-    if (optind > argc - 2) {
-        return io_usage(cmd);
-    }
-    args.offset = io_parse_size(argv[optind]);
-    if (args.offset < 0) {
-        return args.offset;
-    }
-    buf = io_make_vector(io, &qiov, argv + optind + 1, argc - optind - 1,
-                         args.pattern >= 0 ? args.pattern : WRITE_PATTERN,
-                         args.registered);
+    buf = io_parse_vector(io, cmd, t, argc, argv, pattern_of(&args), &qiov);
     if (!buf) {
         return -EINVAL;
     }
-    if (args.registered) {
-        args.flags |= BDRV_REQ_REGISTERED_BUF;
-    }
     start_ns = qemu_clock_ns();
-    ret = blk_pwritev(io->blk, args.offset, qiov.size, &qiov, 0, args.flags);
-    if (ret < 0) {
-        io_print_failure("writev", ret);
-    } else {
-        io_print_report(&args.report, "wrote", start_ns, args.offset,
-                        qiov.size, qiov.size);
-    }
-    io_free_buffer(io, buf, qiov.size, args.registered);
+    ret = blk_pwritev(io->blk, t->offset, t->bytes, &qiov, 0, t->flags);
+    ret = finish_write(t, "writev", "wrote", start_ns, ret);
+    io_free_buffer(io, buf, qiov.size, io_is_registered(t));
     qemu_iovec_destroy(&qiov);
     return ret;
 }
@@ -238,6 +187,7 @@ static int cmd_discard(QemuIo *io, const IoCommand *cmd, int argc,
                        char **argv)
 {
     WriteArgs args = { 0 };
+    const IoTransfer *t = &args.t;
     int64_t start_ns;
     int ret;
 
@@ -248,18 +198,13 @@ static int cmd_discard(QemuIo *io, const IoCommand *cmd, int argc,
     if (optind != argc - 2) {
         return io_usage(cmd);
     }
-    ret = parse_range(argv + optind, true, "", &args.offset, &args.bytes);
+    ret = io_parse_range(&args.t, argv + optind, true, "");
     if (ret < 0) {
         return ret;
     }
     start_ns = qemu_clock_ns();
-    ret = blk_pdiscard(io->blk, args.offset, args.bytes);
-    if (ret < 0) {
-        return io_print_failure("discard", ret);
-    }
-    io_print_report(&args.report, "discard", start_ns, args.offset,
-                    args.bytes, args.bytes);
-    return 0;
+    ret = blk_pdiscard(io->blk, t->offset, t->bytes);
+    return finish_write(t, "discard", "discard", start_ns, ret);
 }
 
 static const IoCommand write_command = {
