@@ -141,10 +141,7 @@ static int amend_image(AmendArgs *args)
     } else {
         img_progress_init(args->progress && !args->quiet, 1);
         ok = amend(args, blk, &err);
-        if (ok) {
-            img_progress_set(1);
-        }
-        img_progress_end();
+        img_progress_finish(ok);
     }
     if (err) {
         error_report_err(err);
@@ -162,10 +159,7 @@ int img_amend(const ImgCommand *cmd, int argc, char **argv)
     int ret = EXIT_FAILURE;
 
     parse_args(cmd, argc, argv, &args);
-    if (!bdrv_parse_cache_mode(args.cache, &args.image.flags,
-                               &args.image.writethrough)) {
-        error_report("Invalid cache option: %s", args.cache);
-    } else {
+    if (img_parse_cache(args.cache, &args.image)) {
         ret = amend_image(&args);
     }
     g_free(args.options);

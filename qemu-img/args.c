@@ -72,6 +72,36 @@ int64_t img_parse_number(const char *name, const char *text, bool is_size,
     return value;
 }
 
+int64_t img_take_number(const char *name, const char *text, bool is_size,
+                        int64_t min, int64_t max)
+{
+    int64_t n = img_parse_number(name, text, is_size, min, max);
+
+    if (n < 0) {
+        exit(EXIT_FAILURE);
+    }
+    return n;
+}
+
+const char *img_take_filename(int argc, char **argv)
+{
+    if (optind != argc - 1) {
+        img_try_help(argv[0], "Expecting one image file name");
+    }
+    return argv[optind];
+}
+
+bool img_parse_cache(const char *mode, ImgOpen *image)
+{
+    bool ok = bdrv_parse_cache_mode(mode, &image->flags,
+                                    &image->writethrough);
+
+    if (!ok) {
+        error_report("Invalid cache option: %s", mode);
+    }
+    return ok;
+}
+
 void img_take_option(const char *argv0, int c, ImgOpen *image, bool *quiet)
 {
     switch (c) {

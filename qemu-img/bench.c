@@ -256,45 +256,35 @@ static int run_bench(const BenchArgs *args, BlockBackend *blk,
     return requests && !b.ret ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
-static int64_t number_or_exit(const char *name, const char *text,
-                              bool is_size, int64_t min, int64_t max)
-{
-    int64_t n = img_parse_number(name, text, is_size, min, max);
-
-    if (n < 0) {
-        exit(EXIT_FAILURE);
-    }
-    return n;
-}
-
 /* The options with numbers; false if @c is none of them. */
 static bool parse_number_option(BenchArgs *args, int c)
 {
     switch (c) {
     case 'c':
-        args->count = number_or_exit("request count", optarg, false, 1,
-                                     INT_MAX);
+        args->count = img_take_number("request count", optarg, false, 1,
+                                      INT_MAX);
         return true;
     case 'd':
-        args->depth = number_or_exit("queue depth", optarg, false, 1,
-                                     INT_MAX);
+        args->depth = img_take_number("queue depth", optarg, false, 1,
+                                      INT_MAX);
         return true;
     case 'o':
-        args->offset = number_or_exit("offset", optarg, true, 0, INT64_MAX);
+        args->offset = img_take_number("offset", optarg, true, 0, INT64_MAX);
         return true;
     case 's':
-        args->bufsize = number_or_exit("buffer size", optarg, true, 1,
-                                       INT_MAX);
+        args->bufsize = img_take_number("buffer size", optarg, true, 1,
+                                        INT_MAX);
         return true;
     case 'S':
-        args->step = number_or_exit("step size", optarg, true, 0, INT_MAX);
+        args->step = img_take_number("step size", optarg, true, 0, INT_MAX);
         return true;
     case OPTION_PATTERN:
-        args->pattern = number_or_exit("pattern byte", optarg, false, 0, 0xff);
+        args->pattern = img_take_number("pattern byte", optarg, false, 0,
+                                        0xff);
         return true;
     case OPTION_FLUSH_INTERVAL:
-        args->flush_interval = number_or_exit("flush interval", optarg, false,
-                                              0, INT_MAX);
+        args->flush_interval = img_take_number("flush interval", optarg, false,
+                                               0, INT_MAX);
         return true;
     default:
         return false;
@@ -357,10 +347,7 @@ static void parse_args(const ImgCommand *cmd, int argc, char **argv,
             img_take_option(argv[0], c, &args->image, NULL);
         }
     }
-    if (optind != argc - 1) {
-        img_try_help(argv[0], "Expecting one image file name");
-    }
-    args->image.filename = argv[optind];
+    args->image.filename = img_take_filename(argc, argv);
 }
 
 /* What options demand of each other; false after a message. */

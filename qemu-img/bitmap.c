@@ -76,11 +76,8 @@ static void add_action(BitmapArgs *args, int option)
 
 static void parse_granularity(BitmapArgs *args)
 {
-    args->granularity = img_parse_number("granularity", optarg, true, 0,
-                                         INT64_MAX);
-    if (args->granularity < 0) {
-        exit(EXIT_FAILURE);
-    }
+    args->granularity = img_take_number("granularity", optarg, true, 0,
+                                        INT64_MAX);
 }
 
 static void parse_option(const ImgCommand *cmd, char **argv, BitmapArgs *args,

@@ -231,20 +231,14 @@ static void parse_args(const ImgCommand *cmd, int argc, char **argv,
             args->base = optarg;
             break;
         case 'r':
-            args->rate = img_parse_number("rate limit", optarg, true, 0,
-                                          INT64_MAX);
-            if (args->rate < 0) {
-                exit(EXIT_FAILURE);
-            }
+            args->rate = img_take_number("rate limit", optarg, true, 0,
+                                         INT64_MAX);
             break;
         default:
             img_take_option(argv[0], c, &args->image, &args->quiet);
         }
     }
-    if (optind != argc - 1) {
-        img_try_help(argv[0], "Expecting one image file name");
-    }
-    args->image.filename = argv[optind];
+    args->image.filename = img_take_filename(argc, argv);
 }
 
 int img_commit(const ImgCommand *cmd, int argc, char **argv)
@@ -258,28 +252,20 @@ int img_commit(const ImgCommand *cmd, int argc, char **argv)
     bool ok;
 
     parse_args(cmd, argc, argv, &args);
-    if (!bdrv_parse_cache_mode(args.cache, &args.image.flags,
-                               &args.image.writethrough)) {
-        error_report("Invalid cache option: %s", args.cache);
-        return EXIT_FAILURE;
-    }
-    blk = img_open(&args.image);
+    blk = img_parse_cache(args.cache, &args.image) ? img_open(&args.image) :
+                                                     NULL;
     if (!blk) {
         return EXIT_FAILURE;
     }
     img_progress_init(args.progress && !args.quiet, 1);
     ok = commit(&args, blk, &err);
-    if (ok) {
-        img_progress_set(1);
-    }
-    img_progress_end();
+    img_progress_finish(ok);
     blk_unref(blk);
     if (!ok) {
         error_report_err(err);
-        return EXIT_FAILURE;
     }
-    if (!args.quiet) {
+    if (ok && !args.quiet) {
         printf("Image committed.\n");
     }
-    return EXIT_SUCCESS;
+    return ok ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -79,12 +79,9 @@ static const char arguments[] =
 
 static int64_t parse_sparse_size(const char *text)
 {
-    int64_t size = img_parse_number("buffer size for sparse output", text,
-                                    true, 0, INT64_MAX);
+    int64_t size = img_take_number("buffer size for sparse output", text,
+                                   true, 0, INT64_MAX);
 
-    if (size < 0) {
-        exit(EXIT_FAILURE);
-    }
     if (size % BDRV_SECTOR_SIZE || size > MAX_SPARSE_SIZE) {
         error_report("Invalid buffer size for sparse output specified. "
                      "Valid sizes are multiples of %d up to %" PRId64 ". "
@@ -93,17 +90,6 @@ static int64_t parse_sparse_size(const char *text)
         exit(EXIT_FAILURE);
     }
     return size;
-}
-
-static int64_t number_or_exit(const char *name, const char *text,
-                              bool is_size, int64_t min, int64_t max)
-{
-    int64_t n = img_parse_number(name, text, is_size, min, max);
-
-    if (n < 0) {
-        exit(EXIT_FAILURE);
-    }
-    return n;
 }
 
 /* Options that say how to copy; false if @c is none of them. */
@@ -115,11 +101,11 @@ static bool parse_copy_option(ConvertArgs *args, int c)
         args->sparse_given = true;
         return true;
     case 'r':
-        args->rate = number_or_exit("rate limit", optarg, true, 0, INT64_MAX);
+        args->rate = img_take_number("rate limit", optarg, true, 0, INT64_MAX);
         return true;
     case 'm':
-        args->num_workers = number_or_exit("number of coroutines", optarg,
-                                           false, 1, MAX_WORKERS);
+        args->num_workers = img_take_number("number of coroutines", optarg,
+                                            false, 1, MAX_WORKERS);
         return true;
     case 'q':
         args->quiet = true;
@@ -229,26 +215,14 @@ static void parse_options(const ImgCommand *cmd, int argc, char **argv,
         switch (c) {
         case 'h':
             img_cmd_help(cmd, synopsis, arguments);
-        case 'f':
-            args->src.fmt = optarg;
-            break;
-        case OPTION_IMAGE_OPTS:
-            args->src.image_opts = true;
-            break;
         case 'l':
             args->snapshot = optarg;
             break;
         case 'T':
             args->src_cache = optarg;
             break;
-        case 'U':
-            args->src.force_share = true;
-            break;
-        case OPTION_OBJECT:
-            img_process_object(optarg, EXIT_FAILURE);
-            break;
         default:
-            img_bad_option(argv[0]);
+            img_take_option(argv[0], c, &args->src, NULL);
         }
     }
 }

@@ -224,11 +224,8 @@ static void parse_operands(int argc, char **argv, CreateArgs *args)
     }
     args->filename = argv[optind++];
     if (optind < argc) {
-        args->size = img_parse_number("image size", argv[optind++], true, 0,
-                                      INT64_MAX);
-        if (args->size < 0) {
-            exit(EXIT_FAILURE);
-        }
+        args->size = img_take_number("image size", argv[optind++], true, 0,
+                                     INT64_MAX);
     }
     if (optind < argc) {
         img_try_help(argv[0], "Unexpected argument: %s", argv[optind]);

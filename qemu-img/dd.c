@@ -49,26 +49,19 @@ static void parse_operand(DdArgs *args, const char *operand)
     g_autofree char *name = g_strndup(operand, equals ? equals - operand :
                                       (ptrdiff_t)strlen(operand));
     const char *value = equals ? equals + 1 : NULL;
-    int64_t *number = NULL;
 
     if (value && g_str_equal(name, "if")) {
         args->in.filename = value;
     } else if (value && g_str_equal(name, "of")) {
         args->out = value;
     } else if (value && g_str_equal(name, "bs")) {
-        number = &args->bs;
-        *number = img_parse_number("bs", value, true, 1, INT_MAX);
+        args->bs = img_take_number("bs", value, true, 1, INT_MAX);
     } else if (value && g_str_equal(name, "count")) {
-        number = &args->count;
-        *number = img_parse_number("count", value, false, 0, INT64_MAX);
+        args->count = img_take_number("count", value, false, 0, INT64_MAX);
     } else if (value && g_str_equal(name, "skip")) {
-        number = &args->skip;
-        *number = img_parse_number("skip", value, false, 0, INT64_MAX);
+        args->skip = img_take_number("skip", value, false, 0, INT64_MAX);
     } else {
         error_report("unrecognized operand %s", name);
-        exit(EXIT_FAILURE);
-    }
-    if (number && *number < 0) {
         exit(EXIT_FAILURE);
     }
 }
@@ -91,23 +84,11 @@ static void parse_args(const ImgCommand *cmd, int argc, char **argv,
         switch (c) {
         case 'h':
             img_cmd_help(cmd, synopsis, arguments);
-        case 'f':
-            args->in.fmt = optarg;
-            break;
-        case OPTION_IMAGE_OPTS:
-            args->in.image_opts = true;
-            break;
         case 'O':
             args->out_fmt = optarg;
             break;
-        case 'U':
-            args->in.force_share = true;
-            break;
-        case OPTION_OBJECT:
-            img_process_object(optarg, EXIT_FAILURE);
-            break;
         default:
-            img_bad_option(argv[0]);
+            img_take_option(argv[0], c, &args->in, NULL);
         }
     }
     for (; optind < argc; optind++) {

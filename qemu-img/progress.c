@@ -83,3 +83,11 @@ void img_progress_end(void)
     }
     leaf_destroy(&progress.lock);
 }
+
+void img_progress_finish(bool ok)
+{
+    if (ok) {
+        img_progress_set(1);
+    }
+    img_progress_end();
+}

@@ -80,6 +80,12 @@ void img_cmd_help(const ImgCommand *cmd, const char *synopsis,
 int64_t img_parse_number(const char *name, const char *text, bool is_size,
                          int64_t min, int64_t max);
 
+/* The same, but exits after the message. */
+int64_t img_take_number(const char *name, const char *text, bool is_size,
+                        int64_t min, int64_t max);
+/* The one operand that getopt has left, or complain and exit. */
+const char *img_take_filename(int argc, char **argv);
+
 typedef enum OutputFormat {
     OFORMAT_HUMAN,
     OFORMAT_JSON,
@@ -128,9 +134,12 @@ bool img_load_snapshot(BlockBackend *blk, const char *param);
 /* Add what -i/--aio asks for to flat @options; false for an unknown mode. */
 bool img_parse_aio(const char *mode, const char *fmt, json_t *options);
 
-/* For a subcommand with one image: take the option @c that getopt found if it
- * is one of -q, -f, -U, --image-opts, --object; else complain and exit.
- * @quiet: NULL if nothing can be left out. */
+/* What -t/--cache asks for; false after a message. */
+bool img_parse_cache(const char *mode, ImgOpen *image);
+
+/* For a subcommand with one image, or one kind of them: take the option @c
+ * that getopt found if it is one of -q, -f, -U, --image-opts, --object; else
+ * complain and exit.  @quiet: NULL if nothing can be left out. */
 void img_take_option(const char *argv0, int c, ImgOpen *image, bool *quiet);
 
 /* ---- Create options (create-options.c) ---- */
@@ -193,5 +202,7 @@ void img_progress_init(bool show, double min_percent);
 /* Any thread: @fraction (0 to 1) of the work is done. */
 void img_progress_set(double fraction);
 void img_progress_end(void);
+/* The same; if @ok, all of it has been done. */
+void img_progress_finish(bool ok);
 
 #endif

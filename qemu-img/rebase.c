@@ -335,23 +335,18 @@ static void parse_args(const ImgCommand *cmd, int argc, char **argv,
             img_take_option(argv[0], c, &args->image, &args->quiet);
         }
     }
-    if (optind != argc - 1) {
-        img_try_help(argv[0], "Expecting one image file name");
-    }
+    args->image.filename = img_take_filename(argc, argv);
     if (!args->unsafe && !args->backing) {
         img_try_help(argv[0],
                      "Must specify backing file (-b) or use unsafe mode (-u)");
     }
-    args->image.filename = argv[optind];
 }
 
 static bool parse_cache_modes(RebaseArgs *args, int *backing_flags)
 {
     bool writethrough;
 
-    if (!bdrv_parse_cache_mode(args->cache, &args->image.flags,
-                               &args->image.writethrough)) {
-        error_report("Invalid cache option: %s", args->cache);
+    if (!img_parse_cache(args->cache, &args->image)) {
         return false;
     }
     if (!bdrv_parse_cache_mode(args->backing_cache, backing_flags,
@@ -390,10 +385,7 @@ int img_rebase(const ImgCommand *cmd, int argc, char **argv)
     }
     img_progress_init(args.progress && !args.quiet, 1);
     ok = rebase(&args, blk, backing_flags, &err);
-    if (ok) {
-        img_progress_set(1);
-    }
-    img_progress_end();
+    img_progress_finish(ok);
     blk_unref(blk);
     if (!ok) {
         error_report_err(err);

@@ -125,10 +125,7 @@ static void parse_args(const ImgCommand *cmd, int argc, char **argv,
             img_take_option(argv[0], c, &args->image, &args->quiet);
         }
     }
-    if (optind != argc - 1) {
-        img_try_help(argv[0], "Expecting one image file name");
-    }
-    args->image.filename = argv[optind];
+    args->image.filename = img_take_filename(argc, argv);
 }
 
 int img_snapshot(const ImgCommand *cmd, int argc, char **argv)
