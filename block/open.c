@@ -374,10 +374,25 @@ static bool is_protocol(const BlockDriver *drv)
     return drv->protocol_name;
 }
 
+/* What a node is called that was opened as @filename: a path, if it is "file:"
+ * that says so, in a way that is not taken for another protocol. */
+static char *plain_name(const char *filename)
+{
+    const char *path;
+
+    if (!strstart(filename, "file:", &path) || !*path) {
+        return g_strdup(filename);
+    }
+    return g_strconcat(bdrv_protocol_length(path) ? "./" : "", path, NULL);
+}
+
 static BlockDriverState *open_protocol(BlockGraph *graph, BlockDriver *drv,
                                        const char *filename, json_t *options,
                                        int flags, Error **errp)
 {
+    /* "filename" may belong to the options, which open uses up. */
+    g_autofree char *name = NULL;
+
     if (filename && json_object_get(options, "filename")) {
         error_setg(errp, "Can't specify 'file' and 'filename' options at the "
                    "same time");
@@ -406,15 +421,11 @@ static BlockDriverState *open_protocol(BlockGraph *graph, BlockDriver *drv,
         } else {
             opt_set_str(options, "filename", filename);
         }
+        name = plain_name(filename);
     } else {
-        filename = opt_peek_str(options, "filename");
+        name = g_strdup(opt_peek_str(options, "filename"));
     }
-    {
-        /* "filename" belongs to the options, which open uses up. */
-        g_autofree char *name = g_strdup(filename);
-
-        return make_node(graph, drv, name, options, flags, false, errp);
-    }
+    return make_node(graph, drv, name, options, flags, false, errp);
 }
 
 /* ---- Formats ---- */
@@ -513,7 +524,8 @@ static BlockDriverState *open_format(BlockGraph *graph, BlockDriver *drv,
         probed = true;
     }
     if (drv) {
-        bs = make_node(graph, drv, filename, options, flags, probed, errp);
+        bs = make_node(graph, drv, filename ? bdrv_get_filename(file) : NULL,
+                       options, flags, probed, errp);
     }
     bdrv_unref(file);
     return bs;
