@@ -5,6 +5,36 @@
  */
 #include "qemu-io.h"
 
+/* -C: whether it can be asked for, and that nobody does it. */
+static bool check_copy_on_read(BlockDriverState *bs, Error **errp)
+{
+    if (bdrv_is_read_only(bs)) {
+        error_setg(errp, "Can't use copy-on-read on read-only device");
+        return false;
+    }
+    if (bdrv_backing_bs(bs)) {
+        warn_report("There is no copy-on-read: what is read from the backing "
+                    "file stays there");
+    }
+    return true;
+}
+
+/* @nested is used up. */
+static BlockBackend *open_backend(QemuIo *io, const IoOpen *how,
+                                  json_t *nested, Error **errp)
+{
+    BlockBackend *blk = how->snapshot ?
+        io_open_overlay(io->graph, how->filename, nested, how->flags, errp) :
+        blk_new_open(io->graph, how->filename, NULL, nested, how->flags, errp);
+
+    if (blk && (how->flags & BDRV_O_COPY_ON_READ) &&
+        !check_copy_on_read(blk_bs(blk), errp)) {
+        blk_unref(blk);
+        return NULL;
+    }
+    return blk;
+}
+
 bool io_open_image(QemuIo *io, const IoOpen *how)
 {
     g_autoptr(json_t) flat = how->options ? how->options : json_object();
@@ -30,11 +60,7 @@ bool io_open_image(QemuIo *io, const IoOpen *how)
     }
     nested = options_crumple(flat, &err);
     if (nested) {
-        io->blk = how->snapshot ?
-                  io_open_overlay(io->graph, how->filename, nested,
-                                  how->flags, &err) :
-                  blk_new_open(io->graph, how->filename, NULL, nested,
-                               how->flags, &err);
+        io->blk = open_backend(io, how, nested, &err);
     }
     if (!io->blk) {
         if (how->filename) {
