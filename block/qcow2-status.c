@@ -17,9 +17,15 @@ typedef struct Status {
     int64_t map;                    /* with OFFSET_VALID */
 } Status;
 
-/* If the file is asked for holes, the answer is about at most so many clusters:
- * it may be cut short after a few bytes, and looked up again from there. */
-#define MAX_RECURSE_CLUSTERS 2048
+/*
+ * If the file is asked for holes, that may cut the answer short after a few
+ * bytes, and what is behind them is looked up again.  So it is about a few
+ * clusters at first, and about twice as many for as long as the next question
+ * begins where the last answer ended: what is looked up in vain is never much
+ * more than what was of use.  Threads that ask at the same time may get less.
+ */
+#define MIN_RECURSE_CLUSTERS 64
+#define MAX_RECURSE_CLUSTERS 32768
 
 /*
  * Clusters of an image that was preallocated hold nothing, and its file has
@@ -86,22 +92,33 @@ static bool continues(const Status *a, int64_t bytes, const Status *b)
            (!(a->flags & BDRV_BLOCK_OFFSET_VALID) || b->map == a->map + bytes);
 }
 
+/* Bytes to look up for an answer from @offset on that the file is asked about,
+ * too. */
+static int64_t recurse_bytes(BDRVQcow2State *s, int64_t offset)
+{
+    bool used_up = qatomic_read(&s->recursed_to) == offset;
+    uint32_t clusters = used_up ? qatomic_read(&s->recurse_clusters) * 2 : 0;
+
+    clusters = MIN(MAX(clusters, MIN_RECURSE_CLUSTERS), MAX_RECURSE_CLUSTERS);
+    qatomic_set(&s->recurse_clusters, clusters);
+    return clusters * s->cluster_size;
+}
+
 int qcow2_block_status(BlockDriverState *bs, bool want_zero, int64_t offset,
                        int64_t bytes, int64_t *pnum, int64_t *map,
                        BlockDriverState **file)
 {
     BDRVQcow2State *s = bs->opaque;
     bool recurses = want_zero && s->data_file && file_may_have_holes(bs);
-    int64_t step = recurses ? MAX_RECURSE_CLUSTERS * s->cluster_size : bytes;
+    int64_t max = recurses ? MIN(bytes, recurse_bytes(s, offset)) : bytes;
     Status first = { 0 };
     int64_t done = 0;
 
-    while (done < bytes) {
+    while (done < max) {
         Qcow2Extent e;
         Status st;
         uintptr_t pin;
-        int ret = qcow2_map(bs, offset + done, MIN(bytes - done, step), &e,
-                            &pin);
+        int ret = qcow2_map(bs, offset + done, max - done, &e, &pin);
 
         if (ret < 0) {
             if (done) {
@@ -113,13 +130,14 @@ int qcow2_block_status(BlockDriverState *bs, bool want_zero, int64_t offset,
         st = status_of(bs, &e, want_zero);
         if (!done) {
             first = st;
+            max = st.flags & BDRV_BLOCK_RECURSE ? max : bytes;
         } else if (!continues(&first, done, &st)) {
             break;
         }
         done += e.bytes;
-        if (first.flags & BDRV_BLOCK_RECURSE) {
-            break;
-        }
+    }
+    if (recurses) {
+        qatomic_set(&s->recursed_to, offset + done);
     }
     *pnum = done;
     if (first.flags & BDRV_BLOCK_OFFSET_VALID) {

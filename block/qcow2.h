@@ -215,6 +215,9 @@ typedef struct BDRVQcow2State {
     bool corrupt;                   /* atomic: writes fail with -EIO */
     bool corruption_reported;       /* atomic: one that is not fatal */
     int data_file_sparse;           /* atomic; 0: not known yet, -1: no */
+    /* Of block status: how much was looked up last, and where that ended. */
+    uint32_t recurse_clusters;      /* atomic */
+    int64_t recursed_to;            /* atomic */
 
     DriverLock lock;
 

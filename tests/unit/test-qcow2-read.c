@@ -666,6 +666,53 @@ static void test_threads(void)
     blk_unref(a.blk);
 }
 
+/* ---- Status of a file with holes ---- */
+
+/* Returns how many answers it took. */
+static int count_answers(BlockBackend *blk, int64_t size, int64_t *data)
+{
+    int n = 0;
+
+    *data = 0;
+    for (int64_t at = 0, bytes; at < size; at += bytes, n++) {
+        int st = bdrv_block_status(blk_bs(blk), at, size - at, &bytes, NULL,
+                                   NULL);
+
+        g_assert_cmpint(st, >=, 0);
+        g_assert_cmpint(bytes, >, 0);
+        *data += st & BDRV_BLOCK_ZERO ? 0 : bytes;
+    }
+    return n;
+}
+
+/* Of 524288 clusters, of which each 8192 lie in one hole; and with data
+ * between. */
+static void test_few_answers(void)
+{
+    const int64_t size = 32 * GiB;
+    BlockBackend *blk;
+    int64_t data;
+
+    if (!has_stock()) {
+        return;
+    }
+    g_free(run("rm -f image; " IMG " create -q -f qcow2 -o "
+               "preallocation=metadata image 32G"));
+    blk = open_image("{}", 0);
+    g_assert_cmpint(count_answers(blk, size, &data), <, 100);
+    g_assert_cmpint(data, ==, 0);
+    /* Once more: it does not begin where the last answer ended. */
+    g_assert_cmpint(count_answers(blk, size, &data), <, 100);
+    blk_unref(blk);
+
+    g_free(run("for i in 0 1 2 3 4 5 6 7; do echo \"write -q $((i * 3))G "
+               "64k\"; done | " IO " -f qcow2 image >/dev/null"));
+    blk = open_image("{}", 0);
+    g_assert_cmpint(count_answers(blk, size, &data), <, 200);
+    g_assert_cmpint(data, ==, 8 * 64 * KiB);
+    blk_unref(blk);
+}
+
 int main(int argc, char **argv)
 {
     int ret;
@@ -698,6 +745,8 @@ int main(int argc, char **argv)
     g_test_add_func("/qcow2-read/path/but not on metadata",
                     test_write_on_metadata);
     g_test_add_func("/qcow2-read/threads/read the same", test_threads);
+    g_test_add_func("/qcow2-read/status/few answers about holes",
+                    test_few_answers);
     ret = g_test_run();
     test_env_destroy(&env);
     g_free(run("rm -rf %s", dir));
