@@ -3,10 +3,11 @@
  * image allows.
  *
  * Sizes of caches are wishes: the L2 cache needs no more than what maps the
- * whole disk, and neither can do with less than a few tables.  "cache-size" is
- * the sum; what of it is not said otherwise goes to the L2 cache as far as that
- * is of use, because every request needs it, and refcounts are needed only to
- * allocate.
+ * whole disk, or what is looked at at a time if that is done in one pass
+ * (BDRV_O_ONE_PASS), and neither can do with less than a few tables.
+ * "cache-size" is the sum; what of it is not said otherwise goes to the L2
+ * cache as far as that is of use, because every request needs it, and refcounts
+ * are needed only to allocate.
  *
  * Options that are said once more when a node is reopened win; those that are
  * not stay.
@@ -17,6 +18,8 @@
 #include "qcow2-options.h"
 
 #define DEFAULT_L2_CACHE_SIZE (32 * MiB)
+/* So little stays in the processor's cache. */
+#define ONE_PASS_L2_CACHE_SIZE (512 * KiB)
 #define MAX_DEFAULT_SLICE (64 * KiB)
 #define MIN_L2_TABLES 2
 #define MIN_REFCOUNT_TABLES 4
@@ -99,7 +102,7 @@ static bool take_cache_sizes(json_t *options, CacheSizes *c, Error **errp)
 }
 
 /* Fill in those of the two that are not given. */
-static void share_cache(const BDRVQcow2State *s, CacheSizes *c)
+static void share_cache(const BDRVQcow2State *s, int flags, CacheSizes *c)
 {
     uint64_t min_refcount = MIN_REFCOUNT_TABLES * s->cluster_size;
 
@@ -112,12 +115,13 @@ static void share_cache(const BDRVQcow2State *s, CacheSizes *c)
         c->l2 = MIN(c->l2, whole_disk(s));
         c->refcount = c->total - c->l2;
     } else if (!c->has_l2) {
-        c->l2 = DEFAULT_L2_CACHE_SIZE;
+        c->l2 = flags & BDRV_O_ONE_PASS ? ONE_PASS_L2_CACHE_SIZE :
+                DEFAULT_L2_CACHE_SIZE;
     }
 }
 
 static bool set_cache_sizes(const BDRVQcow2State *s, json_t *options,
-                            Qcow2Options *o, Error **errp)
+                            int flags, Qcow2Options *o, Error **errp)
 {
     CacheSizes c = { .entry = MIN(s->cluster_size, MAX_DEFAULT_SLICE) };
     uint64_t l2_tables, refcount_tables;
@@ -132,7 +136,7 @@ static bool set_cache_sizes(const BDRVQcow2State *s, json_t *options,
                    1 << QCOW2_MIN_CLUSTER_BITS, s->cluster_size);
         return false;
     }
-    share_cache(s, &c);
+    share_cache(s, flags, &c);
     l2_tables = DIV_ROUND_UP(MIN(c.l2, whole_disk(s)), c.entry);
     refcount_tables = c.refcount / s->cluster_size;
     if (l2_tables > INT_MAX) {
@@ -323,7 +327,7 @@ bool qcow2_options_take(BlockDriverState *bs, json_t *options, int flags,
     o->use_lazy_refcounts = s->compatible_features &
                             QCOW2_COMPAT_LAZY_REFCOUNTS;
     driver_unlock(&s->lock);
-    return set_cache_sizes(s, options, o, errp) &&
+    return set_cache_sizes(s, options, flags, o, errp) &&
            take_clean_interval(options, &o->cache_clean_interval_s, errp) &&
            opt_take_bool(options, "lazy-refcounts", &o->use_lazy_refcounts,
                          errp) &&

@@ -173,7 +173,7 @@ static void parse_args(const ImgCommand *cmd, int argc, char **argv,
 
 int img_map(const ImgCommand *cmd, int argc, char **argv)
 {
-    MapArgs args = { .max_length = -1 };
+    MapArgs args = { .image.flags = BDRV_O_ONE_PASS, .max_length = -1 };
     BlockBackend *blk;
     int64_t length;
     int ret = EXIT_FAILURE;

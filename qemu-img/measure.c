@@ -188,7 +188,11 @@ static void parse_args(const ImgCommand *cmd, int argc, char **argv,
 
 int img_measure(const ImgCommand *cmd, int argc, char **argv)
 {
-    MeasureArgs args = { .out_fmt = "raw", .size = -1 };
+    MeasureArgs args = {
+        .image.flags = BDRV_O_ONE_PASS,
+        .out_fmt = "raw",
+        .size = -1,
+    };
     g_autofree char *options = NULL;
     BlockBackend *blk = NULL;
     bool ok;

@@ -38,6 +38,7 @@ enum {
     BDRV_O_COPY_ON_READ = 1 << 10,
     BDRV_O_INACTIVE  = 1 << 11,  /* another process may write: activate.c */
     BDRV_O_FORCE_SHARE = 1 << 12, /* lock nothing on the host */
+    BDRV_O_ONE_PASS  = 1 << 13,  /* gone through once, in order: keep little */
 };
 
 /* QEMU's permissions; file locks on the host follow them. */

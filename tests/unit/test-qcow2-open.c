@@ -9,6 +9,7 @@
 #include "block/block-backend.h"
 #include "block/block-driver.h"
 #include "block/qcow2.h"
+#include "block/qcow2-options.h"
 #include "qemu/bswap.h"
 
 #define CLUSTER 65536
@@ -481,6 +482,38 @@ static void test_options(void)
                 "discard-no-unref is only supported since qcow2 version 3");
 }
 
+static uint64_t l2_cache_bytes(BlockDriverState *bs, const char *options,
+                               int flags)
+{
+    g_autoptr(json_t) o = options_from_json(options, &error_abort);
+    Qcow2Options taken;
+
+    g_assert_true(qcow2_options_take(bs, o, flags, &taken, &error_abort));
+    qcow2_options_clear(&taken);
+    return taken.l2_slice_size * taken.l2_tables;
+}
+
+static void test_one_pass(void)
+{
+    g_autofree uint8_t *image = make_image(3);
+    BlockDriverState *bs;
+    BlockBackend *blk;
+
+    stq_be_p(image + 24, UINT64_C(1) << 40);
+    stl_be_p(image + 36, (UINT64_C(1) << 40) / (512 * MiB));
+    store("one-pass", image);
+    blk = open_image("one-pass", NULL, 0, &error_abort);
+    bs = blk_bs(blk);
+    g_assert_cmpuint(l2_cache_bytes(bs, "{}", 0), ==, 32 * MiB);
+    g_assert_cmpuint(l2_cache_bytes(bs, "{}", BDRV_O_ONE_PASS), ==, 512 * KiB);
+    g_assert_cmpuint(l2_cache_bytes(bs, "{'l2-cache-size':'2M'}",
+                                    BDRV_O_ONE_PASS), ==, 2 * MiB);
+    g_assert_cmpuint(l2_cache_bytes(bs, "{'cache-size':'64M',"
+                                    "'refcount-cache-size':'1M'}",
+                                    BDRV_O_ONE_PASS), ==, 63 * MiB);
+    blk_unref(blk);
+}
+
 /* ---- Reopening ---- */
 
 static void test_reopen(void)
@@ -660,6 +693,7 @@ int main(int argc, char **argv)
     g_test_add_func("/qcow2/data-file/refused-where-there-is-none",
                     test_data_file_not_wanted);
     g_test_add_func("/qcow2/options/checked", test_options);
+    g_test_add_func("/qcow2/options/one-pass-needs-little", test_one_pass);
     g_test_add_func("/qcow2/options/cache-clean-interval",
                     test_clean_interval);
     g_test_add_func("/qcow2/reopen/read-only-and-back", test_reopen);
