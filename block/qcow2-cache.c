@@ -157,12 +157,13 @@ static bool try_peek(Qcow2Table *t, int64_t offset, unsigned index,
                      unsigned n, uint64_t *words)
 {
     uint64_t seq = qatomic_load_acquire(&t->seq);
+    const uint64_t *from = t->words + index;
 
     if ((seq & 1) || qatomic_load_acquire(&t->offset) != offset) {
         return false;
     }
     for (unsigned i = 0; i < n; i++) {
-        words[i] = GUINT64_FROM_BE(qatomic_load_acquire(&t->words[index + i]));
+        words[i] = GUINT64_FROM_BE(qatomic_load_acquire(&from[i]));
     }
     return qatomic_read(&t->seq) == seq;
 }
@@ -375,10 +376,11 @@ find_or_take(BlockDriverState *bs, Qcow2Cache *c, int64_t offset,
 static void fill(Qcow2Table *t, const uint64_t *buf)
 {
     size_t n = t->cache->table_size / sizeof(uint64_t);
+    uint64_t *words = t->words;
 
     begin_change(t);
     for (size_t i = 0; i < n; i++) {
-        store_word(t, i, buf ? buf[i] : 0);
+        qatomic_store_release(&words[i], buf ? buf[i] : 0);
     }
     end_change(t);
 }

@@ -271,13 +271,15 @@ static unsigned count_alike(const BDRVQcow2State *s, const Run *run,
 {
     Qcow2ExtentType type = run->e->type;
     uint64_t step = type_has_host(type) ? s->cluster_size : 0;
+    uint64_t next = w[0] + step;
     unsigned i = 1;
 
     if (s->l2_entry_words != 1 || type == QCOW2_EXTENT_COMPRESSED ||
         (w[0] & QCOW2_L2_OFFSET_MASK) + n * step > QCOW2_L2_OFFSET_MASK) {
         return 1;
     }
-    while (i < n && w[i] == w[0] + i * step) {
+    while (i < n && w[i] == next) {
+        next += step;
         i++;
     }
     return i;
