@@ -77,6 +77,8 @@ void qcow2_refs_free(Qcow2RefMap *m)
 
 /* ---- Counting ---- */
 
+/* The memory of a page comes with a write: reading first, as counting does,
+ * would map zeroes, which all processors have to forget again. */
 static void touch(Qcow2RefMap *m, int64_t first, int64_t last)
 {
     for (int64_t p = first / QCOW2_REFS_PAGE; p <= last / QCOW2_REFS_PAGE;
@@ -84,6 +86,7 @@ static void touch(Qcow2RefMap *m, int64_t first, int64_t last)
         uint64_t bit = UINT64_C(1) << p % 64;
 
         if (!(qatomic_read(&m->pages[p / 64]) & bit)) {
+            qatomic_or(&m->bytes[p * QCOW2_REFS_PAGE], 0);
             qatomic_or(&m->pages[p / 64], bit);
         }
     }
