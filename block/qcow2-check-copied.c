@@ -78,9 +78,20 @@ static bool is_right_table(const Qcow2Check *chk, const uint64_t *words)
     return true;
 }
 
-/* Look at what @entry, of the L1 table, refers to. */
-static bool is_odd(const Flags *f, uint64_t entry, uint8_t *buf)
+/* Is the table of L1 entry @i known to be right, without reading it? */
+static bool is_right_run(const Qcow2Check *chk, uint32_t i)
 {
+    const Qcow2TableRun *run = chk->runs ? &chk->runs[i] : NULL;
+
+    return run && run->n && qcow2_refs_are_alike(chk->refs, run->first,
+                                                 run->n) &&
+           (qcow2_refs_byte(chk->refs, run->first) == 1) == run->copied;
+}
+
+/* Look at what L1 entry @i refers to. */
+static bool is_odd(const Flags *f, uint32_t i, uint8_t *buf)
+{
+    uint64_t entry = f->l1->entries[i];
     uint64_t offset = entry & QCOW2_L1_OFFSET_MASK;
 
     if (!offset) {
@@ -88,6 +99,9 @@ static bool is_odd(const Flags *f, uint64_t entry, uint8_t *buf)
     }
     if (!is_right(f->chk, entry)) {
         return true;
+    }
+    if (is_right_run(f->chk, i)) {
+        return false;
     }
     return qcow2_check_read(f->chk, offset, f->chk->s->cluster_size,
                             buf) < 0 ||
@@ -108,7 +122,7 @@ static void look_in_thread(void *opaque, unsigned thread)
         uint64_t end = MIN((uint64_t)batch * BATCH + BATCH, f->l1->size);
 
         for (uint64_t i = (uint64_t)batch * BATCH; i < end; i++) {
-            f->odd[i] = is_odd(f, f->l1->entries[i], buf);
+            f->odd[i] = is_odd(f, i, buf);
         }
     }
     qemu_vfree(buf);

@@ -238,3 +238,11 @@ uint8_t qcow2_refs_byte(const Qcow2RefMap *m, int64_t cluster)
 {
     return m->bytes[cluster];
 }
+
+bool qcow2_refs_are_alike(const Qcow2RefMap *m, int64_t first, int64_t n)
+{
+    const uint8_t *bytes = m->bytes + first;
+
+    /* Each is as the one before it. */
+    return !memcmp(bytes, bytes + 1, n - 1);
+}

@@ -37,6 +37,7 @@ typedef struct Walk {
     bool active;
     bool take_back;
     uint8_t *odd;                   /* of each L1 entry; one thread each */
+    Qcow2TableRun *runs;            /* the same; or NULL */
     uint32_t next;                  /* atomic: the batch to take */
     bool no_memory;                 /* atomic */
     Stats stats[QCOW2_CHECK_MAX_THREADS];
@@ -213,6 +214,45 @@ static void count_simple_table(Walk *w, const uint64_t *words, Stats *st)
     end_run(w, &run);
 }
 
+/* All entries go on as the first one does.  If the first and the last are
+ * simple, so are those between. */
+static bool is_run(const Qcow2Check *chk, const uint64_t *words)
+{
+    const BDRVQcow2State *s = chk->s;
+    uint64_t next = GUINT64_FROM_BE(words[0]);
+    int64_t n = n_entries(s), i;
+
+    if (s->l2_entry_words != 1 || s->has_data_file ||
+        (next & QCOW2_OFLAG_COMPRESSED) || !(next & QCOW2_L2_OFFSET_MASK) ||
+        !is_simple_entry(chk, words) || !is_simple_entry(chk, words + n - 1)) {
+        return false;
+    }
+    for (i = 1; i < n; i++) {
+        next += s->cluster_size;
+        if (GUINT64_FROM_BE(words[i]) != next) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Of L1 entry @i, which is a run. */
+static void count_run(Walk *w, uint32_t i, const uint64_t *words, Stats *st)
+{
+    const BDRVQcow2State *s = w->chk->s;
+    uint64_t entry = GUINT64_FROM_BE(words[0]);
+    uint64_t first = (entry & QCOW2_L2_OFFSET_MASK) >> s->cluster_bits;
+    int64_t n = n_entries(s);
+
+    add_refs(w, first, n);
+    st->allocated += n;
+    if (w->runs) {
+        w->runs[i] = (Qcow2TableRun){
+            .first = first, .n = n, .copied = !!(entry & QCOW2_OFLAG_COPIED),
+        };
+    }
+}
+
 /* Is the table there, so that it can be looked at? */
 static bool is_simple_l1_entry(const Qcow2Check *chk, uint64_t entry)
 {
@@ -238,6 +278,20 @@ static uint32_t neighbours(const Walk *w, uint32_t i, uint32_t end)
     return n;
 }
 
+/* What the table of L1 entry @i refers to, if all of it is simple. */
+static bool count_table(Walk *w, uint32_t i, const uint64_t *words, Stats *st)
+{
+    if (is_run(w->chk, words)) {
+        count_run(w, i, words, st);
+        return true;
+    }
+    if (is_simple_table(w->chk, words)) {
+        count_simple_table(w, words, st);
+        return true;
+    }
+    return false;
+}
+
 static void count_tables(Walk *w, uint32_t i, uint32_t n, uint8_t *buf,
                          Stats *st)
 {
@@ -251,10 +305,9 @@ static void count_tables(Walk *w, uint32_t i, uint32_t n, uint8_t *buf,
         if (w->take_back && w->odd[i + k]) {
             continue;
         }
-        w->odd[i + k] = ret < 0 || !is_simple_table(w->chk, words);
+        w->odd[i + k] = ret < 0 || !count_table(w, i + k, words, st);
         if (!w->odd[i + k]) {
             add_refs(w, (offset >> s->cluster_bits) + k, 1);
-            count_simple_table(w, words, st);
         }
     }
 }
@@ -519,6 +572,10 @@ int qcow2_check_count_l1(Qcow2Check *chk, int64_t offset,
     bool ahead;
     int ret;
 
+    if (active && !chk->fix) {
+        /* Without memory for it tables are read twice. */
+        w.runs = chk->runs = g_try_new0(Qcow2TableRun, n);
+    }
     qcow2_check_count(chk, offset, n * sizeof(uint64_t));
     w.odd = g_try_malloc0(MAX(n, 1));
     if (!w.odd) {

@@ -319,6 +319,7 @@ static void check_destroy(Qcow2Check *chk)
 {
     qcow2_refs_free(chk->refs);
     qcow2_check_free_snapshots(chk);
+    g_free(chk->runs);
     g_free(chk->reftable);
     g_free(chk->block_state);
     g_free(chk->block);

@@ -46,6 +46,8 @@ enum {
     QCOW2_REFS_BYTE_LOST = 255,
 };
 uint8_t qcow2_refs_byte(const Qcow2RefMap *m, int64_t cluster);
+/* The same: have @n (at least 1) clusters one byte, that of the first? */
+bool qcow2_refs_are_alike(const Qcow2RefMap *m, int64_t first, int64_t n);
 
 /* ---- A check ---- */
 
@@ -55,6 +57,17 @@ typedef enum Qcow2BlockState {
     QCOW2_BLOCK_GOOD,
     QCOW2_BLOCK_UNREADABLE,
 } Qcow2BlockState;
+
+/*
+ * An L2 table all of whose entries are clusters one behind the other, with the
+ * same flags, as in most tables of large disks.  Who knows that need not look
+ * at it again.
+ */
+typedef struct Qcow2TableRun {
+    uint64_t first  : 40;           /* cluster */
+    uint64_t n      : 20;           /* 0: it is no such table, or not known */
+    uint64_t copied : 1;
+} Qcow2TableRun;
 
 typedef struct Qcow2Check {
     BlockDriverState *bs;
@@ -71,6 +84,9 @@ typedef struct Qcow2Check {
     int64_t bad_snapshots;          /* of these; corruptions, at last … */
     int64_t lost_snapshots;         /* … and that are left out of the list */
     Qcow2RefMap *refs;
+    /* Of each L1 entry of the active disk; NULL: not known, as in a repair,
+     * which may change tables. */
+    Qcow2TableRun *runs;
 
     /* Copies of the state's. */
     int64_t reftable_offset;

@@ -60,6 +60,21 @@ static void test_refs_concurrent(void)
     qcow2_refs_free(c.m);
 }
 
+static void test_refs_alike(void)
+{
+    Qcow2RefMap *m = qcow2_refs_new(10000);
+
+    qcow2_refs_add(m, 10, 5000);
+    g_assert_true(qcow2_refs_are_alike(m, 10, 5000));
+    g_assert_true(qcow2_refs_are_alike(m, 9, 1));
+    g_assert_false(qcow2_refs_are_alike(m, 9, 2));
+    g_assert_false(qcow2_refs_are_alike(m, 10, 5001));
+    qcow2_refs_add(m, 2000, 1);
+    g_assert_false(qcow2_refs_are_alike(m, 10, 5000));
+    g_assert_true(qcow2_refs_are_alike(m, 10, 1990));
+    qcow2_refs_free(m);
+}
+
 static void test_refs_sparse(void)
 {
     Qcow2RefMap *m = qcow2_refs_new(INT64_C(1) << 36);
@@ -389,6 +404,151 @@ static void test_interrupted(gconstpointer opaque)
     qcow2_image_free(img);
 }
 
+/* ---- Tables that are one run ---- */
+
+/* Eight tables of 64 clusters that lie one behind the other. */
+#define RUN_CLUSTER 512
+#define RUN_ENTRIES 64
+#define RUN_TABLES 8
+
+typedef struct RunCase {
+    const char *name;
+    void (*hurt)(uint8_t *d, gsize size);
+    int64_t corruptions, leaks;
+    int64_t missing;                    /* clusters that are not allocated */
+    int64_t fragmented;
+} RunCase;
+
+static uint8_t *table_of(uint8_t *d, int i)
+{
+    return d + (ldq_be_p(d + l1_of(d) + 8 * i) & QCOW2_L1_OFFSET_MASK);
+}
+
+/* Of the cluster that an L2 entry is about. */
+static uint8_t *refcount_of(uint8_t *d, const uint8_t *entry)
+{
+    uint64_t cluster = (ldq_be_p(entry) & QCOW2_L2_OFFSET_MASK) / RUN_CLUSTER;
+    uint64_t per_block = RUN_CLUSTER / 2;
+
+    return d + ldq_be_p(d + reftable_of(d) + 8 * (cluster / per_block)) +
+           2 * (cluster % per_block);
+}
+
+static void hurt_nothing(uint8_t *d, gsize size)
+{
+}
+
+static void hurt_flag_of_run(uint8_t *d, gsize size)
+{
+    for (int i = 0; i < RUN_ENTRIES; i++) {
+        flip(table_of(d, 3) + 8 * i, QCOW2_OFLAG_COPIED);
+    }
+}
+
+static void hurt_one_flag(uint8_t *d, gsize size)
+{
+    flip(table_of(d, 3) + 8 * 40, QCOW2_OFLAG_COPIED);
+}
+
+static void hurt_one_refcount(uint8_t *d, gsize size)
+{
+    stw_be_p(refcount_of(d, table_of(d, 3) + 8 * 40), 2);
+}
+
+static void hurt_refcounts_of_run(uint8_t *d, gsize size)
+{
+    for (int i = 0; i < RUN_ENTRIES; i++) {
+        stw_be_p(refcount_of(d, table_of(d, 3) + 8 * i), 300);
+    }
+}
+
+static void hurt_one_entry(uint8_t *d, gsize size)
+{
+    stq_be_p(table_of(d, 3) + 8 * 40, 0);
+}
+
+static void hurt_last_entry(uint8_t *d, gsize size)
+{
+    stq_be_p(table_of(d, 3) + 8 * 63, 0);
+}
+
+/* Clusters 40 and 41 change places. */
+static void hurt_order(uint8_t *d, gsize size)
+{
+    uint8_t *entries = table_of(d, 3) + 8 * 40;
+    uint64_t first = ldq_be_p(entries);
+
+    stq_be_p(entries, ldq_be_p(entries + 8));
+    stq_be_p(entries + 8, first);
+}
+
+/* A run whose last cluster is the first behind the end of the file. */
+static void hurt_past_end(uint8_t *d, gsize size)
+{
+    for (int i = 0; i < RUN_ENTRIES; i++) {
+        stq_be_p(table_of(d, 3) + 8 * i, QCOW2_OFLAG_COPIED |
+                 (size - (RUN_ENTRIES - 1 - i) * RUN_CLUSTER));
+    }
+}
+
+/* The same table twice, and another never. */
+static void hurt_table_twice(uint8_t *d, gsize size)
+{
+    stq_be_p(d + l1_of(d) + 8 * 4, ldq_be_p(d + l1_of(d) + 8 * 3));
+}
+
+/* As if there were a snapshot, but in the flags. */
+static void hurt_all_flags(uint8_t *d, gsize size)
+{
+    for (int i = 0; i < RUN_TABLES; i++) {
+        for (int k = 0; k < RUN_ENTRIES; k++) {
+            flip(table_of(d, i) + 8 * k, QCOW2_OFLAG_COPIED);
+        }
+    }
+}
+
+static const RunCase run_cases[] = {
+    { "sound", hurt_nothing },
+    { "flag-of-all", hurt_flag_of_run, RUN_ENTRIES },
+    { "flag-of-one", hurt_one_flag, 1 },
+    { "flags-of-all-tables", hurt_all_flags, RUN_TABLES * RUN_ENTRIES },
+    { "refcount-of-one", hurt_one_refcount, 1, 1 },
+    { "refcounts-of-all", hurt_refcounts_of_run, RUN_ENTRIES, RUN_ENTRIES },
+    { "hole", hurt_one_entry, 0, 1, 1, 1 },
+    { "end", hurt_last_entry, 0, 1, 1 },
+    { "order", hurt_order, 0, 0, 0, 3 },
+    { "past-end", hurt_past_end, 66, 64 },
+    { "table-twice", hurt_table_twice, RUN_ENTRIES + 1, RUN_ENTRIES + 1 },
+};
+
+static void test_run(gconstpointer opaque)
+{
+    const RunCase *c = opaque;
+    g_autofree char *data = NULL;
+    BdrvCheckResult res;
+    Qcow2Image *img;
+    gsize size;
+
+    if (!qcow2_image_can_run()) {
+        return;
+    }
+    img = qcow2_image_new("cluster_size=512,preallocation=metadata",
+                          RUN_TABLES * RUN_ENTRIES * RUN_CLUSTER, false);
+    load(img, &data, &size);
+    c->hurt((uint8_t *)data, size);
+    store(img, data, size);
+    open_for_check(img);
+    g_assert_cmpint(check(img, &res, 0), ==, 0);
+    g_assert_cmpint(res.check_errors, ==, 0);
+    g_assert_cmpint(res.corruptions, ==, c->corruptions);
+    g_assert_cmpint(res.leaks, ==, c->leaks);
+    g_assert_cmpint(res.allocated_clusters, ==,
+                    RUN_TABLES * RUN_ENTRIES - c->missing);
+    g_assert_cmpint(res.fragmented_clusters, ==, c->fragmented);
+    qcow2_image_close(img);
+    qcow2_image_free(img);
+}
+
 static void test_leaks_only(void)
 {
     g_autofree char *hurt = NULL;
@@ -487,6 +647,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/qcow2-check/refs/many", test_refs_many);
     g_test_add_func("/qcow2-check/refs/concurrent", test_refs_concurrent);
+    g_test_add_func("/qcow2-check/refs/alike", test_refs_alike);
     g_test_add_func("/qcow2-check/refs/sparse", test_refs_sparse);
     for (size_t i = 0; i < ARRAY_SIZE(damages); i++) {
         g_autofree char *found = g_strdup_printf("/qcow2-check/found/%s",
@@ -496,6 +657,12 @@ int main(int argc, char **argv)
 
         g_test_add_data_func(found, &damages[i], test_found);
         g_test_add_data_func(cut, &damages[i], test_interrupted);
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(run_cases); i++) {
+        g_autofree char *path = g_strdup_printf("/qcow2-check/run/%s",
+                                                run_cases[i].name);
+
+        g_test_add_data_func(path, &run_cases[i], test_run);
     }
     g_test_add_func("/qcow2-check/leaks-only", test_leaks_only);
     g_test_add_func("/qcow2-check/block-twice-narrow",
