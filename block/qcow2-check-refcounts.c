@@ -262,12 +262,23 @@ static void unreadable_cluster(Compare *cmp, int64_t cluster)
     settle_at(cmp, cluster, QCOW2_REFS_UNKNOWN);
 }
 
+/* Is each as the one before it, and the first refcount the first count? */
+static bool agree16_alike(const uint8_t *stored, const uint8_t *refs, int64_t n)
+{
+    return refs[0] < QCOW2_REFS_BYTE_MANY && lduw_be_p(stored) == refs[0] &&
+           !memcmp(refs, refs + 1, n - 1) &&
+           !memcmp(stored, stored + 2, 2 * (n - 1));
+}
+
 /* The common case: 16 bits wide, and all of these refcounts are the counts. */
 static bool agree16(const uint8_t *stored, const uint8_t *refs, int64_t n)
 {
     const uint16_t *words = (const uint16_t *)stored;
     unsigned differ = 0, big = 0;
 
+    if (agree16_alike(stored, refs, n)) {
+        return true;
+    }
     for (int64_t i = 0; i < n; i++) {
         differ |= GUINT16_FROM_BE(words[i]) ^ refs[i];
         big |= refs[i] >= QCOW2_REFS_BYTE_MANY;
