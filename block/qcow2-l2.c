@@ -19,6 +19,8 @@
 
 /* Words that are copied out of a slice at a time: all of one, by default. */
 #define MAX_WORDS 512
+/* Entries that are copied first: extents may be short. */
+#define FEW_ENTRIES 16
 
 /* ---- Entries ---- */
 
@@ -335,6 +337,7 @@ static int add_hole(const BDRVQcow2State *s, Run *run, int64_t offset)
 /* From what is cached.  0, or -errno if that is nothing. */
 static int extend(BDRVQcow2State *s, Run *run)
 {
+    unsigned most = FEW_ENTRIES;
     Words ws;
     int ret;
 
@@ -342,6 +345,8 @@ static int extend(BDRVQcow2State *s, Run *run)
         int64_t at = run->offset + run->e->bytes;
         unsigned n = next_entries(s, at, run->max - run->e->bytes);
 
+        n = MIN(n, most);
+        most = MIN(most * 4, MAX_WORDS);
         ret = cached_words(s, at, n * s->l2_entry_words, &ws);
         if (ret > 0) {
             ret = add_entries(s, run, &ws, n, at);
