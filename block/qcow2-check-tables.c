@@ -332,16 +332,19 @@ static void count_batch(Walk *w, uint32_t first, uint8_t *buf, Stats *st)
     }
 }
 
-static uint8_t *table_buffer(const Qcow2Check *chk)
+/* For @n tables, if so many are read at once. */
+static uint8_t *table_buffer(const Qcow2Check *chk, uint32_t n)
 {
+    int64_t bytes = MIN(READ_BYTES, n * chk->s->cluster_size);
+
     return qemu_try_memalign(MAX(chk->bs->file->bs->bl.opt_mem_alignment, 64),
-                             MAX(READ_BYTES, chk->s->cluster_size));
+                             MAX(bytes, chk->s->cluster_size));
 }
 
 static void count_in_thread(void *opaque, unsigned thread)
 {
     Walk *w = opaque;
-    uint8_t *buf = table_buffer(w->chk);
+    uint8_t *buf = table_buffer(w->chk, w->n);
     uint32_t batches = DIV_ROUND_UP((uint64_t)w->n, BATCH), batch;
 
     if (!buf) {
@@ -544,7 +547,7 @@ static int count_odd_l1_entry(Walk *w, uint64_t entry, uint8_t *buf)
 
 static int count_odd(Walk *w, bool all)
 {
-    uint8_t *buf = table_buffer(w->chk);
+    uint8_t *buf = table_buffer(w->chk, 1);
     int ret = buf ? 0 : -ENOMEM;
 
     for (uint32_t i = 0; i < w->n && ret == 0; i++) {

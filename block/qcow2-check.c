@@ -50,7 +50,8 @@ void qcow2_check_in_threads(void (*fn)(void *opaque, unsigned thread),
                             void *opaque, unsigned max)
 {
     Helper helpers[QCOW2_CHECK_MAX_THREADS];
-    unsigned n = 1, want = MIN(g_get_num_processors(), max);
+    /* To ask how many there are takes a file to be read. */
+    unsigned n = 1, want = max > 1 ? MIN(g_get_num_processors(), max) : 1;
 
     want = MIN(want, QCOW2_CHECK_MAX_THREADS);
     while (n < want) {
