@@ -132,15 +132,11 @@ static int read_at_end(BlockDriverState *bs, int64_t pos, int64_t bytes,
 }
 
 static ssize_t transfer_once(int fd, bool is_write, const struct iovec *iov,
-                             int niov, int64_t offset, int rw_flags)
+                             int niov, int64_t offset)
 {
     niov = MIN(niov, IOV_MAX);
-    if (is_write) {
-        return rw_flags ?
-            file_posix_ops->pwritev2(fd, iov, niov, offset, rw_flags) :
-            file_posix_ops->pwritev(fd, iov, niov, offset);
-    }
-    return file_posix_ops->preadv(fd, iov, niov, offset);
+    return is_write ? file_posix_ops->pwritev(fd, iov, niov, offset) :
+                      file_posix_ops->preadv(fd, iov, niov, offset);
 }
 
 /*
@@ -155,8 +151,7 @@ static int64_t direct_resume(const FileHandle *h, int64_t offset, int64_t done,
 }
 
 static int file_transfer(BlockDriverState *bs, bool is_write, int64_t offset,
-                         int64_t bytes, QEMUIOVector *qiov, size_t qiov_offset,
-                         int rw_flags)
+                         int64_t bytes, QEMUIOVector *qiov, size_t qiov_offset)
 {
     FileState *s = bs->opaque;
     int64_t done = 0;
@@ -168,7 +163,7 @@ static int file_transfer(BlockDriverState *bs, bool is_write, int64_t offset,
 
         qemu_iovec_init_slice(&part, qiov, qiov_offset + done, bytes - done);
         n = transfer_once(s->h.fd, is_write, part.iov, part.niov,
-                          offset + done, rw_flags);
+                          offset + done);
         err = errno;
         qemu_iovec_destroy(&part);
         if (n < 0) {
@@ -228,7 +223,7 @@ static bool range_is_aligned(const FileHandle *h, const QEMUIOVector *qiov,
 
 static int bounce_transfer(BlockDriverState *bs, bool is_write,
                            int64_t offset, int64_t bytes, QEMUIOVector *qiov,
-                           size_t qiov_offset, int rw_flags)
+                           size_t qiov_offset)
 {
     FileState *s = bs->opaque;
     int64_t size = MIN(bytes, BOUNCE_MAX);
@@ -246,8 +241,7 @@ static int bounce_transfer(BlockDriverState *bs, bool is_write,
         if (is_write) {
             qemu_iovec_to_buf(qiov, qiov_offset + done, buf, size);
         }
-        ret = file_transfer(bs, is_write, offset + done, size, &local, 0,
-                            rw_flags);
+        ret = file_transfer(bs, is_write, offset + done, size, &local, 0);
         if (!is_write && ret == 0) {
             qemu_iovec_from_buf(qiov, qiov_offset + done, buf, size);
         }
@@ -257,18 +251,15 @@ static int bounce_transfer(BlockDriverState *bs, bool is_write,
 }
 
 static int file_rw(BlockDriverState *bs, bool is_write, int64_t offset,
-                   int64_t bytes, QEMUIOVector *qiov, size_t qiov_offset,
-                   int rw_flags)
+                   int64_t bytes, QEMUIOVector *qiov, size_t qiov_offset)
 {
     FileState *s = bs->opaque;
     int ret;
 
     if (s->h.direct && !range_is_aligned(&s->h, qiov, qiov_offset, bytes)) {
-        return bounce_transfer(bs, is_write, offset, bytes, qiov, qiov_offset,
-                               rw_flags);
+        return bounce_transfer(bs, is_write, offset, bytes, qiov, qiov_offset);
     }
-    ret = file_transfer(bs, is_write, offset, bytes, qiov, qiov_offset,
-                        rw_flags);
+    ret = file_transfer(bs, is_write, offset, bytes, qiov, qiov_offset);
     if (ret == 0 && s->behind) {
         file_behind_passed(s, offset, bytes, is_write);
     }
@@ -278,7 +269,7 @@ static int file_rw(BlockDriverState *bs, bool is_write, int64_t offset,
 static int file_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes,
                        QEMUIOVector *qiov, size_t qiov_offset, int flags)
 {
-    return file_rw(bs, false, offset, bytes, qiov, qiov_offset, 0);
+    return file_rw(bs, false, offset, bytes, qiov, qiov_offset);
 }
 
 /* ---- Stable storage ---- */
@@ -289,33 +280,20 @@ static int file_flush(BlockDriverState *bs)
 }
 
 /*
- * With O_DIRECT, the kernel can write through to the medium what it writes
- * (RWF_DSYNC).  Buffered, a failure would not tell the write, after which all
- * can go on, from the sync, after which nothing can: two calls.
+ * A write and a sync, also where one call could do both (RWF_DSYNC): a failure
+ * would not tell the write, after which all can go on, from the sync, after
+ * which nothing can, and would be told to nobody else.
  */
 static int file_pwritev_fua(BlockDriverState *bs, int64_t offset,
                             int64_t bytes, QEMUIOVector *qiov,
                             size_t qiov_offset)
 {
-    FileState *s = bs->opaque;
-    int ret = file_sync_error(s);
+    int ret = file_sync_error(bs->opaque);
 
-    if (ret < 0) {
-        return ret;
+    if (ret == 0) {
+        ret = file_rw(bs, true, offset, bytes, qiov, qiov_offset);
     }
-    if (s->h.direct && !file_lacks(s, FILE_NO_DSYNC_WRITE)) {
-        ret = file_rw(bs, true, offset, bytes, qiov, qiov_offset, RWF_DSYNC);
-        if (ret == -EIO) {
-            /* Was it the device's cache?  If so, a sync fails, too. */
-            file_sync(s);
-        }
-        if (ret != -EOPNOTSUPP && ret != -ENOSYS) {
-            return ret;
-        }
-        file_set_lacks(s, FILE_NO_DSYNC_WRITE);
-    }
-    ret = file_rw(bs, true, offset, bytes, qiov, qiov_offset, 0);
-    return ret < 0 ? ret : file_sync(s);
+    return ret < 0 ? ret : file_sync(bs->opaque);
 }
 
 static int file_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes,
@@ -324,7 +302,7 @@ static int file_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes,
     if (flags & BDRV_REQ_FUA) {
         return file_pwritev_fua(bs, offset, bytes, qiov, qiov_offset);
     }
-    return file_rw(bs, true, offset, bytes, qiov, qiov_offset, 0);
+    return file_rw(bs, true, offset, bytes, qiov, qiov_offset);
 }
 
 /* ---- Zeroes and discard ---- */
@@ -588,12 +566,13 @@ static bool inline_read(FileState *s, BdrvTrackedRequest *req)
 /* Doing it again in a worker does no harm: nobody was told that it is done. */
 static bool inline_write(FileState *s, BdrvTrackedRequest *req)
 {
+    bool fua = req->flags & BDRV_REQ_FUA;
     const struct iovec *iov;
     struct iovec one;
     int niov = file_request_iov(req, &iov, &one);
     ssize_t n;
 
-    if (niov == 0 || (req->flags & BDRV_REQ_FUA)) {
+    if (niov == 0 || (fua && (!s->h.in_memory || file_sync_error(s)))) {
         return false;
     }
     if (s->h.in_memory) {
@@ -607,7 +586,7 @@ static bool inline_write(FileState *s, BdrvTrackedRequest *req)
             file_set_lacks(s, FILE_NO_NOWAIT_WRITE);
         }
     }
-    return n == req->bytes && complete_inline(req, 0);
+    return n == req->bytes && complete_inline(req, fua ? file_sync(s) : 0);
 }
 
 static bool try_inline(FileState *s, BdrvTrackedRequest *req)

@@ -75,11 +75,10 @@ enum {
     FILE_NO_FALLOCATE    = 1 << 2,
     FILE_NO_BLKDISCARD   = 1 << 3,
     FILE_NO_BLKZEROOUT   = 1 << 4,
-    FILE_NO_DSYNC_WRITE  = 1 << 6,
-    FILE_NO_NOWAIT_READ  = 1 << 7,
-    FILE_NO_NOWAIT_WRITE = 1 << 8,
-    FILE_NO_AIO_FSYNC    = 1 << 9,
-    FILE_NO_FSYNC        = 1 << 10,
+    FILE_NO_NOWAIT_READ  = 1 << 5,
+    FILE_NO_NOWAIT_WRITE = 1 << 6,
+    FILE_NO_AIO_FSYNC    = 1 << 7,
+    FILE_NO_FSYNC        = 1 << 8,
 };
 
 /* A descriptor and what was found out about it: replaced whole by a reopen. */

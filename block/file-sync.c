@@ -17,9 +17,11 @@
  * A thread does not wait for a sync that its own event loop would have to end:
  * it could wait for ever.  It will be told of that failure itself.
  *
- * Not covered are writes with RWF_DSYNC: whether their failure is one of the
- * write or of a sync cannot be told, and with O_DIRECT there is no dirty data
- * to lose.
+ * A FUA write is a write and then such a sync, never a write with RWF_DSYNC,
+ * which is a sync that says neither that it ran nor that it was what failed.
+ * With O_DIRECT, too, there is data to lose: in the cache of the disk, and in
+ * the host's where the file system does not write directly (ext4 that journals
+ * data) or zeroes a part of a block.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */

@@ -112,10 +112,8 @@ static bool is_for_worker(int res)
 static void uring_complete(Uring *u, BdrvTrackedRequest *req, int res)
 {
     bool is_rw = req->type == BDRV_REQ_READ || req->type == BDRV_REQ_WRITE;
-    bool is_fua = req->type == BDRV_REQ_WRITE && (req->flags & BDRV_REQ_FUA);
 
-    if (is_for_worker(res) || (is_rw && res >= 0 && res != req->bytes) ||
-               (is_fua && res < 0 && res != -ECANCELED)) {
+    if (is_for_worker(res) || (is_rw && res >= 0 && res != req->bytes)) {
         uring_to_worker(u, req);
     } else if (req->type == BDRV_REQ_FLUSH) {
         file_sync_complete(file_queue_entry(req)->sync, MIN(res, 0));
@@ -190,9 +188,6 @@ static void prep_rw(Uring *u, BdrvTrackedRequest *req, struct io_uring_sqe *sqe)
             u->stats.fixed_buf++;
             bdrv_request_is_registered(req);
         }
-    }
-    if (!is_read && (req->flags & BDRV_REQ_FUA)) {
-        sqe->rw_flags = RWF_DSYNC;
     }
 }
 
@@ -318,10 +313,8 @@ static bool uring_prepare(FileState *s, BdrvTrackedRequest *req)
     switch (req->type) {
     case BDRV_REQ_READ:
     case BDRV_REQ_WRITE:
-        if (req->type == BDRV_REQ_WRITE && (req->flags & BDRV_REQ_FUA) &&
-            (!s->h.direct || file_lacks(s, FILE_NO_DSYNC_WRITE) ||
-             file_sync_error(s))) {
-            return false;
+        if (req->type == BDRV_REQ_WRITE && (req->flags & BDRV_REQ_FUA)) {
+            return false;               /* two calls, one after the other */
         }
         ur->niov = file_request_iov(req, &ur->iov, &ur->one);
         return ur->niov > 0 && req->bytes <= URING_MAX_BYTES &&

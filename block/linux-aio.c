@@ -96,8 +96,6 @@ static void laio_note_unsupported(BdrvTrackedRequest *req, int err)
     } else if (err == EOPNOTSUPP && (lr->iocb.aio_rw_flags & RWF_NOWAIT)) {
         file_set_lacks(s, req->type == BDRV_REQ_READ ? FILE_NO_NOWAIT_READ :
                        FILE_NO_NOWAIT_WRITE);
-    } else if (err == EOPNOTSUPP && (lr->iocb.aio_rw_flags & RWF_DSYNC)) {
-        file_set_lacks(s, FILE_NO_DSYNC_WRITE);
     }
 }
 
@@ -123,8 +121,7 @@ static void laio_complete(LinuxAio *l, BdrvTrackedRequest *req, int64_t res)
     if (res == req->bytes) {
         bdrv_request_complete(req, 0);
     } else if (res >= 0 || res == -EAGAIN || res == -EINTR ||
-               res == -EINVAL || res == -EOPNOTSUPP ||
-               (req->type == BDRV_REQ_WRITE && (req->flags & BDRV_REQ_FUA))) {
+               res == -EINVAL || res == -EOPNOTSUPP) {
         if (res < 0) {
             laio_note_unsupported(req, -res);
         }
@@ -274,9 +271,6 @@ static void laio_prep(FileState *s, BdrvTrackedRequest *req,
         !file_lacks(s, nowait)) {
         iocb->aio_rw_flags |= RWF_NOWAIT;
     }
-    if (!is_read && (req->flags & BDRV_REQ_FUA)) {
-        iocb->aio_rw_flags |= RWF_DSYNC;
-    }
 }
 
 /* Make an iocb of @req; false if this is for a worker. */
@@ -297,9 +291,8 @@ static bool laio_prepare(FileState *s, BdrvTrackedRequest *req)
     if (req->type != BDRV_REQ_READ && req->type != BDRV_REQ_WRITE) {
         return false;
     }
-    if ((req->flags & BDRV_REQ_FUA) && req->type == BDRV_REQ_WRITE &&
-        (file_lacks(s, FILE_NO_DSYNC_WRITE) || file_sync_error(s))) {
-        return false;
+    if (req->type == BDRV_REQ_WRITE && (req->flags & BDRV_REQ_FUA)) {
+        return false;                   /* two calls, one after the other */
     }
     niov = file_request_iov(req, &iov, &one);
     if (niov == 0 || !file_iov_is_aligned(&s->h, iov, niov)) {

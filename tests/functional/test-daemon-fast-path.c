@@ -82,9 +82,9 @@ static const Config configs[] = {
     { "blkdebug-direct", URING DIRECT, BLKDEBUG DIRECT, "", "wwwwwww" },
     { "writethrough", URING, NULL, ",writethrough=on", "iwwwwff" },
     { "writethrough-direct", URING DIRECT, NULL, ",writethrough=on",
-      "ffffwff" },
+      "fwwwwff" },
     { "writethrough-native", ",aio=native" UNMAP DIRECT, NULL,
-      ",writethrough=on", "fpppwwf" },
+      ",writethrough=on", "fwwwwwf" },
     { "writethrough-threads", ",aio=threads" UNMAP, NULL,
       ",writethrough=on", "iwwwwww" },
 };

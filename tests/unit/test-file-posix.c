@@ -374,28 +374,29 @@ static void *flush_thread(void *opaque)
     return NULL;
 }
 
-static void flush_in_thread(FlushThread *t, BlockDriverState *bs)
+static void start_thread(FlushThread *t, BlockDriverState *bs,
+                         void *(*fn)(void *))
 {
     *t = (FlushThread){ .bs = bs };
-    g_assert_cmpint(qemu_thread_create(&t->thread, "flush", flush_thread, t),
-                    ==, 0);
+    g_assert_cmpint(qemu_thread_create(&t->thread, "flush", fn, t), ==, 0);
 }
 
-static void test_sync_beside_failure(void)
+/* @second runs while the sync of a flush fails; it must be told, too. */
+static void beside_failure(BlockDriverState *bs, void *(*second_fn)(void *))
 {
     FilePosixOps ops = file_posix_system_ops;
-    BlockDriverState *bs = open_rw(fake_dir_on_disk(), "beside", 4096);
     FileState *s = fake_state(bs);
     FlushThread first, second;
     bool waits = false;
 
     ops.fdatasync = slow_failure_fdatasync;
     file_posix_ops = &ops;
+    qatomic_set(&sync_calls, 0);
     qemu_event_init(&first_entered, false);
     qemu_event_init(&first_released, false);
-    flush_in_thread(&first, bs);
+    start_thread(&first, bs, flush_thread);
     qemu_event_wait(&first_entered);
-    flush_in_thread(&second, bs);
+    start_thread(&second, bs, second_fn);
     while (!waits && !qatomic_load_acquire(&second.done)) {
         leaf_lock(&s->sync_lock);
         waits = !list_is_empty(&s->sync_waiting);
@@ -414,68 +415,72 @@ static void test_sync_beside_failure(void)
     fake_close(bs);
 }
 
-static void test_failed_fua_sticks(void)
+static void test_sync_beside_failure(void)
 {
-    static const Fault no_space[] = { { .err = ENOSPC } };
-    static const Fault sync_fails[] = { {.at_most = SIZE_MAX }, {.err = EIO} };
-    BlockDriverState *bs = open_rw(fake_dir_on_disk(), "fua", 4096);
-    char buf[512] = "";
-
-    /* The write failed, nothing is lost but this. */
-    faults_begin(no_space, 1);
-    g_assert_cmpint(fake_pwrite(bs, 0, buf, 512, BDRV_REQ_FUA), ==, -ENOSPC);
-    faults_end();
-    g_assert_cmpint(fake_pwrite(bs, 0, buf, 512, BDRV_REQ_FUA), ==, 0);
-    /* The sync after it failed. */
-    faults_begin(sync_fails, 2);
-    g_assert_cmpint(fake_pwrite(bs, 0, buf, 512, BDRV_REQ_FUA), ==, -EIO);
-    faults_end();
-    g_assert_cmpint(bs->drv->flush(bs), ==, -EIO);
-    fake_close(bs);
+    beside_failure(open_rw(fake_dir_on_disk(), "beside", 4096), flush_thread);
 }
 
-/* With O_DIRECT, FUA is a flag of the write: whose error was it? */
-static void test_direct_fua(void)
+static void *fua_thread(void *opaque)
+{
+    FlushThread *t = opaque;
+    char *buf = fake_buf(4096, 1);
+
+    t->ret = fake_pwrite(t->bs, 0, buf, 4096, BDRV_REQ_FUA);
+    free(buf);
+    qatomic_store_release(&t->done, true);
+    return NULL;
+}
+
+/* The sync of a FUA write is one like any other, O_DIRECT or not. */
+static void test_fua_beside_failure(void)
+{
+    g_autofree char *path = NULL;
+
+    beside_failure(open_rw(fake_dir_on_disk(), "fua-beside", 4096), fua_thread);
+    if (!fake_skip_without_direct(fake_dir_on_disk())) {
+        path = fake_file(fake_dir_on_disk(), "direct-beside", 4096);
+        beside_failure(fake_open(path, NULL, BDRV_O_RDWR | BDRV_O_NOCACHE,
+                                 &error_abort), fua_thread);
+    }
+}
+
+static void failed_fua_sticks(BlockDriverState *bs)
 {
     static const Fault bad_sector[] = { { .err = EIO } };
-    static const Fault bad_cache[] = { { .err = EIO }, { .err = EIO } };
-    static const Fault no_flag[] = { { .err = EOPNOTSUPP } };
-    g_autofree char *path = NULL;
-    BlockDriverState *bs;
-    char *buf;
+    static const Fault sync_fails[] = { {.at_most = SIZE_MAX }, {.err = EIO} };
+    char *buf = fake_buf(4096, 1);
 
-    if (fake_skip_without_direct(fake_dir_on_disk())) {
-        return;
-    }
-    path = fake_file(fake_dir_on_disk(), "direct-fua", 8192);
-    bs = fake_open(path, NULL, BDRV_O_RDWR | BDRV_O_NOCACHE, &error_abort);
-    buf = fake_buf(4096, 1);
-
-    /* The sync that follows succeeds: only this write has failed. */
+    /* The write failed, nothing is lost but this. */
     faults_begin(bad_sector, 1);
     g_assert_cmpint(fake_pwrite(bs, 0, buf, 4096, BDRV_REQ_FUA), ==, -EIO);
-    g_assert_cmpint(fault_calls, ==, 2);
+    g_assert_cmpint(fault_calls, ==, 1);
     faults_end();
     g_assert_cmpint(fake_pwrite(bs, 0, buf, 4096, BDRV_REQ_FUA), ==, 0);
     g_assert_cmpint(bs->drv->flush(bs), ==, 0);
-
-    /* A kernel without the flag: write and sync, and that is remembered. */
-    faults_begin(no_flag, 1);
-    g_assert_cmpint(fake_pwrite(bs, 0, buf, 4096, BDRV_REQ_FUA), ==, 0);
-    g_assert_cmpint(fault_calls, ==, 3);
-    g_assert_cmpint(fake_pwrite(bs, 0, buf, 4096, BDRV_REQ_FUA), ==, 0);
-    g_assert_cmpint(fault_calls, ==, 5);
-    faults_end();
-
-    /* The sync fails, too. */
-    g_assert_true(fake_reopen(bs, BDRV_O_RDWR | BDRV_O_NOCACHE, &error_abort));
-    faults_begin(bad_cache, 2);
+    /* The sync after it failed, and what a disk's cache held may be lost. */
+    faults_begin(sync_fails, 2);
     g_assert_cmpint(fake_pwrite(bs, 0, buf, 4096, BDRV_REQ_FUA), ==, -EIO);
     faults_end();
-    g_assert_cmpint(fake_pwrite(bs, 0, buf, 4096, BDRV_REQ_FUA), ==, -EIO);
     g_assert_cmpint(bs->drv->flush(bs), ==, -EIO);
+    g_assert_cmpint(fake_pwrite(bs, 0, buf, 4096, BDRV_REQ_FUA), ==, -EIO);
     free(buf);
     fake_close(bs);
+}
+
+static void test_failed_fua_sticks(void)
+{
+    failed_fua_sticks(open_rw(fake_dir_on_disk(), "fua", 4096));
+}
+
+static void test_direct_fua(void)
+{
+    g_autofree char *path = NULL;
+
+    if (!fake_skip_without_direct(fake_dir_on_disk())) {
+        path = fake_file(fake_dir_on_disk(), "direct-fua", 4096);
+        failed_fua_sticks(fake_open(path, NULL, BDRV_O_RDWR | BDRV_O_NOCACHE,
+                                    &error_abort));
+    }
 }
 
 /* ---- Zeroes, discard, block status ---- */
@@ -694,6 +699,9 @@ static void test_memory_is_inline(void)
     g_assert_cmpmem(buf, sizeof(buf), back, sizeof(back));
     g_assert_cmpint(fake_run(bs, ctx, &fr, BDRV_REQ_FLUSH, 0, 0, NULL, 0),
                     ==, 0);
+    g_assert_true(fr.was_inline);
+    g_assert_cmpint(fake_run(bs, ctx, &fr, BDRV_REQ_WRITE, BDRV_REQ_FUA, 0,
+                             buf, sizeof(buf)), ==, 0);
     g_assert_true(fr.was_inline);
     /* May take long: not in the loop's thread. */
     fake_submit(bs, ctx, &fr, BDRV_REQ_DISCARD, 0, 0, NULL, 4096);
@@ -1080,6 +1088,8 @@ int main(int argc, char **argv)
     g_test_add_func("/file/activate/drops-cache", test_activate);
     g_test_add_func("/file/flush/beside-one-that-fails",
                     test_sync_beside_failure);
+    g_test_add_func("/file/flush/fua-beside-one-that-fails-fails",
+                    test_fua_beside_failure);
     g_test_add_func("/file/flush/failed-fua-sticks-only-if-the-sync-failed",
                     test_failed_fua_sticks);
     g_test_add_func("/file/flush/failed-fua-on-o-direct", test_direct_fua);
