@@ -152,7 +152,7 @@ static bool add(Image *im, uint64_t offset, uint64_t bytes, Use use,
     uint64_t first = offset >> im->cluster_bits;
     uint64_t last = (offset + bytes - 1) >> im->cluster_bits;
 
-    if (offset % im->cluster_size && use != USE_COMPRESSED) {
+    if (bytes && offset % im->cluster_size && use != USE_COMPRESSED) {
         return bad(im, "%#" PRIx64 " is no multiple of a cluster", offset);
     }
     for (uint64_t c = first; bytes && c <= last; c++) {
