@@ -6,6 +6,7 @@
  */
 #include "qemu/osdep.h"
 #include "qcow2-image.h"
+#include "qemu/atomic.h"
 #include "test-driver.h"
 
 #define CLUSTER (64 * KiB)
@@ -124,6 +125,143 @@ static const Parallel parallels[] = {
     { "cluster_size=65536,extended_l2=on", 8 * MiB, NULL, 1024, true },
     { "cluster_size=16384,extended_l2=on,lazy_refcounts=on", 4 * MiB },
 };
+
+/* ---- Parallel requests, some of which fail ---- */
+
+/* What a request that failed has left is one of two things: write it again,
+ * until that goes well. */
+static void settle_block(Worker *w, int64_t offset, int ret, int i)
+{
+    for (int tries = 0; ret < 0; tries++) {
+        g_assert_cmpint(tries, <, 1000);
+        ret = qcow2_image_write(w->img, offset, w->block, i, 0);
+    }
+}
+
+static void failing_request(Worker *w, GRand *rnd, int i)
+{
+    int64_t blocks = w->img->size / w->block / N_THREADS;
+    int64_t offset = (g_rand_int_range(rnd, 0, blocks) * N_THREADS +
+                      w->number) * w->block;
+    int64_t from = g_rand_int_range(rnd, 0, w->block);
+    int64_t bytes = g_rand_int_range(rnd, 1, w->block - from + 1);
+    int ret = 0;
+
+    switch (g_rand_int_range(rnd, 0, w->clusters ? 8 : 5)) {
+    case 0:
+        /* May fail; who is served gets what is there: seen at the end. */
+        blk_flush(w->img->blk);
+        break;
+    case 5:
+        ret = qcow2_image_zero(w->img, offset, w->block, BDRV_REQ_MAY_UNMAP);
+        break;
+    case 6:
+        ret = qcow2_image_discard(w->img, offset, w->block);
+        break;
+    case 7:
+        ret = qcow2_image_write(w->img, offset, w->block, i,
+                                BDRV_REQ_WRITE_COMPRESSED);
+        break;
+    default:
+        ret = qcow2_image_write(w->img, offset + from, bytes, i, 0);
+        break;
+    }
+    settle_block(w, offset, ret, i);
+}
+
+static void failing_run(void *opaque)
+{
+    Worker *w = opaque;
+    GRand *rnd = g_rand_new_with_seed(w->seed);
+
+    for (int i = 0; i < w->n; i++) {
+        failing_request(w, rnd, i);
+    }
+    g_rand_free(rnd);
+}
+
+typedef struct Saboteur {
+    Qcow2Image *img;
+    guint32 seed;
+    bool stop;                      /* atomic */
+    int fired;
+} Saboteur;
+
+static void sabotage(void *opaque)
+{
+    static const int errors[] = { EIO, ENOSPC };
+    Saboteur *sab = opaque;
+    BlockDriverState *bs = qcow2_image_bs(sab->img);
+    GRand *rnd = g_rand_new_with_seed(sab->seed);
+
+    while (!qatomic_read(&sab->stop)) {
+        blkdebug_arm(bs, g_rand_int_range(rnd, 1, 30),
+                     errors[g_rand_int_range(rnd, 0, 2)]);
+        for (int i = 0; i < 20 && !blkdebug_fired(bs); i++) {
+            g_usleep(50);
+        }
+        sab->fired += blkdebug_fired(bs);
+    }
+    blkdebug_arm(bs, 0, 0);
+    g_rand_free(rnd);
+}
+
+/* One round of it; how many requests to the file have failed. */
+static int failing_round(Qcow2Image *img, const Parallel *p)
+{
+    Saboteur sab = { .img = img, .seed = g_test_rand_int() };
+    TestThread *threads[N_THREADS], *saboteur;
+    Worker workers[N_THREADS];
+
+    qcow2_image_open(img, p->open);
+    saboteur = test_thread_start(sabotage, &sab);
+    for (int i = 0; i < N_THREADS; i++) {
+        workers[i] = (Worker){
+            .img = img, .number = i, .seed = g_test_rand_int(),
+            .block = p->block ?: img->cluster_size,
+            .clusters = !p->block, .n = 100,
+        };
+        threads[i] = test_thread_start(failing_run, &workers[i]);
+    }
+    for (int i = 0; i < N_THREADS; i++) {
+        test_thread_join(threads[i]);
+    }
+    qatomic_set(&sab.stop, true);
+    test_thread_join(saboteur);
+    qcow2_image_verify(img, 0, img->size);
+    g_assert_cmpint(blk_flush(img->blk), ==, 0);
+    qcow2_image_close(img);
+    return sab.fired;
+}
+
+/* Nobody's failure is another's: what went well is there, and no cluster is
+ * lost to two, whoever allocated, freed or wrote tables beside it. */
+static void test_failing(const void *opaque)
+{
+    const Parallel *p = opaque;
+    g_autoptr(Qcow2Image) img = NULL;
+    int fired = 0;
+
+    if (!qcow2_image_can_run()) {
+        return;
+    }
+    img = qcow2_image_new(p->options, p->size, p->backing);
+    img->has_errors = true;
+    for (int round = 0; round < (g_test_slow() ? 40 : 4); round++) {
+        g_autofree uint8_t *contents = NULL;
+        int status;
+
+        fired += failing_round(img, p);
+        status = qcow2_image_check(img);
+        g_assert_true(status == 0 || status == 3);
+        contents = qcow2_image_contents(img);
+        g_assert_cmpmem(contents, img->size, img->model, img->size);
+        if (round == 1 && p->size == 2 * MiB) {
+            qcow2_image_snapshot(img);
+        }
+    }
+    g_assert_cmpint(fired, >, 0);
+}
 
 /* ---- Step by step ---- */
 
@@ -410,8 +548,12 @@ int main(int argc, char **argv)
         g_autofree char *name =
             g_strdup_printf("/qcow2-race/parallel/%zu:%s", i,
                             parallels[i].options);
+        g_autofree char *failing =
+            g_strdup_printf("/qcow2-race/failing/%zu:%s", i,
+                            parallels[i].options);
 
         g_test_add_data_func(name, &parallels[i], test_parallel);
+        g_test_add_data_func(failing, &parallels[i], test_failing);
     }
     g_test_add_func("/qcow2-race/free/late-punch-hits-nothing",
                     test_late_punch);
