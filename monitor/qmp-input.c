@@ -69,31 +69,32 @@ static const char *objection(const QmpInput *in, char c)
     return in->text->len >= QMP_INPUT_MAX_BYTES ? "value too long" : NULL;
 }
 
-static void feed_one(QmpInput *in, char c, QmpInputFn *fn, void *opaque)
+/* Whether that was the end of a value. */
+static bool feed_one(QmpInput *in, char c, QmpInputFn *fn, void *opaque)
 {
     const char *why = objection(in, c);
+    bool ends = why;
 
-    if (why) {
-        end_value(in, why, fn, opaque);
-        return;
-    }
-    if (!in->quote && in->depth == 0 && g_ascii_isspace(c)) {
+    if (!why && !in->quote && in->depth == 0 && g_ascii_isspace(c)) {
         /* Between values, or after a word that is none's beginning. */
-        if (in->text->len) {
-            end_value(in, NULL, fn, opaque);
-        }
-        return;
+        ends = in->text->len;
+    } else if (!why) {
+        g_string_append_c(in->text, c);
+        ends = in->quote ? in_string(in, c) : in_structure(in, c);
     }
-    g_string_append_c(in->text, c);
-    if (in->quote ? in_string(in, c) : in_structure(in, c)) {
-        end_value(in, NULL, fn, opaque);
+    if (ends) {
+        end_value(in, why, fn, opaque);
     }
+    return ends;
 }
 
-void qmp_input_feed(QmpInput *in, const char *buf, size_t len, QmpInputFn *fn,
-                    void *opaque)
+size_t qmp_input_feed(QmpInput *in, const char *buf, size_t len,
+                      QmpInputFn *fn, void *opaque)
 {
     for (size_t i = 0; i < len; i++) {
-        feed_one(in, buf[i], fn, opaque);
+        if (feed_one(in, buf[i], fn, opaque)) {
+            return i + 1;
+        }
     }
+    return len;
 }

@@ -30,8 +30,9 @@ typedef void QmpInputFn(void *opaque, const char *text, size_t len,
 
 void qmp_input_init(QmpInput *in);
 void qmp_input_destroy(QmpInput *in);
-/* @fn is called for each value that @buf completes. */
-void qmp_input_feed(QmpInput *in, const char *buf, size_t len, QmpInputFn *fn,
-                    void *opaque);
+/* Up to the end of a value, for which @fn is called; or all of @buf.  Returns
+ * how much of @buf that was. */
+size_t qmp_input_feed(QmpInput *in, const char *buf, size_t len,
+                      QmpInputFn *fn, void *opaque);
 
 #endif

@@ -13,39 +13,58 @@
 
 struct QmpSession {
     AioContext *ctx;
+    QEMUBH *next;               /* the next command, or the next read */
     int in, out;
+    bool in_is_ready, out_is_ready;     /* always: files, /dev/null */
     bool pretty;
     bool negotiated;
+    bool running;               /* a command: what it tells comes first */
     bool at_end;                /* it sends nothing more, but may still read */
     const QmpCommand *commands;
     void *opaque;
     void (*closed)(QmpSession *session, void *opaque);
     QmpInput input;
+    GString *received;          /* commands that are not run yet */
     GString *pending;
 };
 
 static void on_readable(void *opaque);
+static void on_next(void *opaque);
 static void on_writable(void *opaque);
 
 /* ---- Output ---- */
 
-static void update_handlers(QmpSession *s)
+static void watch(QmpSession *s, bool read, bool write)
 {
     static const AioHandlerOps reads = { .read = on_readable };
     static const AioHandlerOps writes = { .write = on_writable };
     static const AioHandlerOps both = { .read = on_readable,
                                         .write = on_writable };
-    bool read = s->pending->len < MAX_PENDING && !s->at_end;
-    /* At the end also without anything to write: that closes the session. */
-    bool write = s->pending->len || s->at_end;
 
     if (s->in == s->out) {
         aio_set_fd_handler(s->ctx, s->in, read && write ? &both :
                            write ? &writes : read ? &reads : NULL, s);
         return;
     }
-    aio_set_fd_handler(s->ctx, s->in, read ? &reads : NULL, s);
-    aio_set_fd_handler(s->ctx, s->out, write ? &writes : NULL, s);
+    if (!s->in_is_ready) {
+        aio_set_fd_handler(s->ctx, s->in, read ? &reads : NULL, s);
+    }
+    if (!s->out_is_ready) {
+        aio_set_fd_handler(s->ctx, s->out, write ? &writes : NULL, s);
+    }
+}
+
+static void update_handlers(QmpSession *s)
+{
+    bool has_room = s->pending->len < MAX_PENDING;
+    bool read = has_room && !s->at_end && !s->received->len;
+
+    if (has_room && !s->running &&
+        (s->received->len || (read && s->in_is_ready))) {
+        qemu_bh_schedule(s->next);
+    }
+    /* At the end also without anything to write: that closes the session. */
+    watch(s, read, s->pending->len || s->at_end);
 }
 
 static void write_pending(QmpSession *s)
@@ -275,6 +294,21 @@ static void on_value(void *opaque, const char *text, size_t len,
     send_message(s, answer(result, err, json_object_get(message, "id")));
 }
 
+/*
+ * One command, the others in the loop's next iterations: a job that it began
+ * runs before them, as if they had been sent one by one.
+ */
+static void run_received(QmpSession *s)
+{
+    size_t n;
+
+    s->running = true;
+    n = qmp_input_feed(&s->input, s->received->str, s->received->len, on_value,
+                       s);
+    s->running = false;
+    g_string_erase(s->received, 0, n);
+}
+
 static void on_readable(void *opaque)
 {
     QmpSession *s = opaque;
@@ -285,11 +319,24 @@ static void on_readable(void *opaque)
         return;
     }
     if (n > 0) {
-        qmp_input_feed(&s->input, buf, n, on_value, s);
+        g_string_append_len(s->received, buf, n);
+        run_received(s);
     } else {
         s->at_end = true;
     }
     go_on(s);
+}
+
+static void on_next(void *opaque)
+{
+    QmpSession *s = opaque;
+
+    if (s->received->len) {
+        run_received(s);
+        go_on(s);
+    } else if (s->in_is_ready) {
+        on_readable(s);
+    }
 }
 
 /* ---- Life ---- */
@@ -303,8 +350,11 @@ QmpSession *qmp_session_new(AioContext *ctx, int in, int out, bool pretty,
     *s = (QmpSession){
         .ctx = ctx, .in = in, .out = out, .pretty = pretty,
         .commands = commands, .opaque = opaque, .closed = closed,
-        .pending = g_string_new(NULL),
+        .received = g_string_new(NULL), .pending = g_string_new(NULL),
     };
+    s->next = aio_bh_new(ctx, on_next, s, "qmp");
+    s->in_is_ready = !aio_can_watch_fd(ctx, in);
+    s->out_is_ready = !aio_can_watch_fd(ctx, out);
     qmp_input_init(&s->input);
     send_message(s, json_pack("{s:{s:o, s:[]}}", "QMP", "version", version(),
                               "capabilities"));
@@ -315,13 +365,14 @@ QmpSession *qmp_session_new(AioContext *ctx, int in, int out, bool pretty,
 void qmp_session_free(QmpSession *s)
 {
     write_pending(s);
-    aio_set_fd_handler(s->ctx, s->in, NULL, NULL);
+    watch(s, false, false);
+    qemu_bh_delete(s->next);
     close(s->in);
     if (s->out != s->in) {
-        aio_set_fd_handler(s->ctx, s->out, NULL, NULL);
         close(s->out);
     }
     qmp_input_destroy(&s->input);
+    g_string_free(s->received, TRUE);
     g_string_free(s->pending, TRUE);
     g_free(s);
 }

@@ -4,7 +4,8 @@
  *
  * The greeting, then JSON commands and their answers in order, with events in
  * between.  What commands there are is the program's business: it passes a
- * table.  A command runs to its end before the next one is read.
+ * table.  A command runs to its end before the next one, and so does what it
+ * has scheduled in the loop.
  *
  * Everything here belongs to the control thread, and only commands block.  A
  * client that does not read its answers is not read from any more either, so

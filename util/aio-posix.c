@@ -178,6 +178,17 @@ void aio_set_event_notifier(AioContext *ctx, EventNotifier *e,
     set_handler(ctx, event_notifier_get_fd(e), e, ops, opaque);
 }
 
+bool aio_can_watch_fd(AioContext *ctx, int fd)
+{
+    struct epoll_event ev = { 0 };
+    bool ok = epoll_ctl(ctx->waiter->epfd, EPOLL_CTL_ADD, fd, &ev) == 0;
+
+    if (ok) {
+        epoll_ctl(ctx->waiter->epfd, EPOLL_CTL_DEL, fd, NULL);
+    }
+    return ok || errno != EPERM;
+}
+
 AioWaiter *aio_waiter_new(AioContext *ctx, Error **errp)
 {
     AioWaiter *w;

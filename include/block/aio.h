@@ -91,6 +91,9 @@ void aio_set_fd_handler(AioContext *ctx, int fd, const AioHandlerOps *ops,
 /* The same for @e; the loop clears the notifier before it calls read. */
 void aio_set_event_notifier(AioContext *ctx, EventNotifier *e,
                             const AioHandlerOps *ops, void *opaque);
+/* False: @fd is a file, or a device like /dev/null, which is always ready, and
+ * for which there can be no handler. */
+bool aio_can_watch_fd(AioContext *ctx, int fd);
 
 /* ---- Work from any thread ---- */
 

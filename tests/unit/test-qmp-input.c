@@ -26,7 +26,15 @@ static void check_pieces(const char *stream, size_t piece, const char *expected)
 
     qmp_input_init(&in);
     for (size_t i = 0; i < len; i += piece) {
-        qmp_input_feed(&in, stream + i, MIN(piece, len - i), collect, seen);
+        size_t n = MIN(piece, len - i);
+
+        for (size_t done = 0; done < n; ) {
+            size_t got = qmp_input_feed(&in, stream + i + done, n - done,
+                                        collect, seen);
+
+            g_assert_cmpint(got, >, 0);
+            done += got;
+        }
     }
     g_assert_cmpstr(seen->str, ==, expected);
     qmp_input_destroy(&in);
