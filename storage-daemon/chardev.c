@@ -4,7 +4,6 @@
  */
 #include "qemu/osdep.h"
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include "block/export/listen.h"
 #include "daemon.h"
@@ -14,25 +13,32 @@
 
 static bool open_stdio(Daemon *d, Chardev *chr, Error **errp)
 {
-    struct stat st;
-
     if (d->background) {
         error_setg(errp, "cannot use stdio with --daemonize");
         return false;
     }
-    /* An event loop cannot wait for a file. */
-    if (fstat(STDIN_FILENO, &st) == 0 && S_ISREG(st.st_mode)) {
-        error_setg(errp, "cannot use stdio when standard input is a file");
-        return false;
-    }
+    chr->stdin_flags = fcntl(STDIN_FILENO, F_GETFL);
+    chr->stdout_flags = fcntl(STDOUT_FILENO, F_GETFL);
     /* The session closes them; stdin and stdout stay what they are. */
     chr->in = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3);
     chr->out = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
+    chr->is_stdio = true;
     if (chr->in < 0 || chr->out < 0) {
         error_setg_errno(errp, errno, "Could not use stdio");
         return false;
     }
     return true;
+}
+
+/* That they do not block is seen by all who share them: the shell, too. */
+static void restore_stdio(const Chardev *chr)
+{
+    if (chr->stdin_flags >= 0) {
+        fcntl(STDIN_FILENO, F_SETFL, chr->stdin_flags);
+    }
+    if (chr->stdout_flags >= 0) {
+        fcntl(STDOUT_FILENO, F_SETFL, chr->stdout_flags);
+    }
 }
 
 /* ---- socket ---- */
@@ -92,6 +98,9 @@ static bool open_socket(Chardev *chr, json_t *opts, Error **errp)
 
 static void free_chardev(Chardev *chr)
 {
+    if (chr->is_stdio) {
+        restore_stdio(chr);
+    }
     if (chr->in >= 0) {
         close(chr->in);
     }

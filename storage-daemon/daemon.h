@@ -69,6 +69,8 @@ typedef struct Chardev {
     int listen_fd;               /* -1: none */
     char *path;                  /* of the socket, to be removed; or NULL */
     int in, out;                 /* of the first client; -1: none yet */
+    bool is_stdio;
+    int stdin_flags, stdout_flags;  /* as they were */
     bool used;                   /* by a monitor */
 } Chardev;
 
