@@ -6,10 +6,11 @@
  * The set is a hash table of clusters, each with the kinds of metadata in it.
  * Anyone may read it without a lock; changes are made under s->lock.  An entry
  * is one atomic word, so a reader sees it whole.  One that is removed keeps its
- * place, without kinds, and is dropped when the table is built anew because it
- * got full.  Tables that were replaced stay until the set is freed: a reader
- * may be in one.  They grow by doubling, so all old ones together are not
- * larger than the newest.
+ * place, without kinds, as long as another that a reader looks for may be
+ * behind it; so tables that come and go, as snapshots do, do not fill the set.
+ * Tables that were replaced stay until the set is freed: a reader may be in
+ * one.  They grow by doubling, so all old ones together are not larger than the
+ * newest.
  *
  * What a reader relies on was added before: an L2 table is in the set before
  * the L1 table refers to it.  A cluster that is added or removed just now is
@@ -167,6 +168,24 @@ int qcow2_metadata_add(BDRVQcow2State *s, int64_t offset, int64_t bytes,
     return 0;
 }
 
+/* Entries without kinds, from @entry on backwards, lead to nothing if what
+ * follows them is free. */
+static void free_unused(Qcow2MetadataSet *set, uint64_t *entry)
+{
+    HashTable *t = set->table;
+    uint64_t mask = (UINT64_C(1) << t->bits) - 1;
+    uint64_t i = entry - t->entries;
+
+    if (t->entries[(i + 1) & mask]) {
+        return;
+    }
+    while (t->entries[i] && !(t->entries[i] & KIND_MASK)) {
+        qatomic_store_release(&t->entries[i], 0);
+        set->n_used--;
+        i = (i - 1) & mask;
+    }
+}
+
 void qcow2_metadata_remove(BDRVQcow2State *s, int64_t offset, int64_t bytes)
 {
     uint64_t key, last;
@@ -180,6 +199,7 @@ void qcow2_metadata_remove(BDRVQcow2State *s, int64_t offset, int64_t bytes)
         if (*entry) {
             qatomic_store_release(entry, key << KIND_BITS |
                                   (*entry & QCOW2_OL_MAIN_HEADER));
+            free_unused(s->metadata, entry);
         }
     }
 }

@@ -68,6 +68,26 @@ static int hits(Env *e, int64_t offset, int64_t bytes)
 
 /* ---- The set ---- */
 
+/* Tables that come and go for years: more than there is room for at once. */
+static void test_churn(void)
+{
+    enum { AT_ONCE = 16, N = (1 << 25) + AT_ONCE };
+    Env *e = env_new();
+
+    driver_lock(&e->s.lock);
+    for (int64_t i = 0; i < N; i++) {
+        g_assert_cmpint(qcow2_metadata_add(&e->s, i * CLUSTER, CLUSTER,
+                                           QCOW2_OL_ACTIVE_L2), ==, 0);
+        qcow2_metadata_remove(&e->s, (i - AT_ONCE) * CLUSTER, CLUSTER);
+    }
+    driver_unlock(&e->s.lock);
+    g_assert_cmphex(hits(e, 0, (int64_t)(N - AT_ONCE) * CLUSTER), ==, 0);
+    for (int64_t i = N - AT_ONCE; i < N; i++) {
+        g_assert_cmphex(hits(e, i * CLUSTER, 1), ==, QCOW2_OL_ACTIVE_L2);
+    }
+    env_free(e);
+}
+
 static void test_ranges(void)
 {
     Env *e = env_new();
@@ -274,6 +294,8 @@ int main(int argc, char **argv)
     g_test_add_func("/qcow2-overlap/set/has what ranges touch", test_ranges);
     g_test_add_func("/qcow2-overlap/set/agrees with a model", test_model);
     g_test_add_func("/qcow2-overlap/set/grows under readers", test_readers);
+    g_test_add_func("/qcow2-overlap/set/has room for what comes and goes",
+                    test_churn);
     g_test_add_func("/qcow2-overlap/set/of the tables in memory", test_active);
     g_test_add_func("/qcow2-overlap/check/marks and says so once", test_check);
     g_test_add_func("/qcow2-overlap/signal/cannot mark read-only",
