@@ -7,6 +7,7 @@
 #include "qemu/osdep.h"
 #include "qcow2-image.h"
 #include "qemu/atomic.h"
+#include "block/snapshot.h"
 #include "test-driver.h"
 
 #define CLUSTER (64 * KiB)
@@ -261,6 +262,114 @@ static void test_failing(const void *opaque)
         }
     }
     g_assert_cmpint(fired, >, 0);
+}
+
+/* ---- Beside what changes the whole image ---- */
+
+typedef struct Snapshots {
+    char name[8][16];
+    int n, taken;
+} Snapshots;
+
+static void take_snapshot(Qcow2Image *img, Snapshots *sns)
+{
+    QEMUSnapshotInfo sn = { .disk_size = -1 };
+
+    g_snprintf(sns->name[sns->n], sizeof(sns->name[0]), "s%d", sns->taken++);
+    g_strlcpy(sn.name, sns->name[sns->n++], sizeof(sn.name));
+    g_assert_true(bdrv_snapshot_create(qcow2_image_bs(img), &sn,
+                                       &error_abort));
+}
+
+static void drop_snapshot(Qcow2Image *img, Snapshots *sns, int i)
+{
+    g_assert_true(bdrv_snapshot_delete(qcow2_image_bs(img), sns->name[i],
+                                       &error_abort));
+    memcpy(sns->name[i], sns->name[--sns->n], sizeof(sns->name[0]));
+}
+
+static void resize(Qcow2Image *img, int64_t size)
+{
+    g_assert_true(blk_truncate(img->blk, size, true, PREALLOC_MODE_OFF, 0,
+                               &error_abort));
+}
+
+/* Grow, write there, and shrink; @more: how far. */
+static void resize_and_back(Qcow2Image *img, int64_t more)
+{
+    g_autofree uint8_t *buf = g_malloc(img->cluster_size);
+
+    memset(buf, 0xee, img->cluster_size);
+    resize(img, img->size + more);
+    g_assert_cmpint(blk_pwrite(img->blk, img->size + more - img->cluster_size,
+                               img->cluster_size, buf, 0), ==, 0);
+    resize(img, img->size);
+}
+
+static void control_request(Qcow2Image *img, Snapshots *sns, GRand *rnd)
+{
+    BlockDriverState *bs = qcow2_image_bs(img);
+
+    switch (g_rand_int_range(rnd, 0, 5)) {
+    case 0:
+    case 1:
+        if (sns->n < 3) {
+            take_snapshot(img, sns);
+        }
+        break;
+    case 2:
+        if (sns->n) {
+            drop_snapshot(img, sns, g_rand_int_range(rnd, 0, sns->n));
+        }
+        break;
+    case 3:
+        resize_and_back(img, g_rand_int_range(rnd, 1, 2000) *
+                             img->cluster_size);
+        break;
+    default:
+        g_assert_true(bdrv_reopen(bs, json_pack("{s:b}", "lazy-refcounts",
+                                                g_rand_boolean(rnd)),
+                                  &error_abort));
+        break;
+    }
+}
+
+static void test_control(const void *opaque)
+{
+    const Parallel *p = opaque;
+    g_autoptr(Qcow2Image) img = NULL;
+    TestThread *threads[N_THREADS];
+    Worker workers[N_THREADS];
+    Snapshots sns = { .n = 0 };
+    GRand *rnd = g_rand_new_with_seed(g_test_rand_int());
+
+    if (!qcow2_image_can_run()) {
+        return;
+    }
+    img = qcow2_image_new(p->options, p->size, p->backing);
+    qcow2_image_open(img, p->open);
+    for (int i = 0; i < N_THREADS; i++) {
+        workers[i] = (Worker){
+            .img = img, .number = i, .seed = g_test_rand_int(),
+            .block = p->block ?: img->cluster_size,
+            .clusters = !p->block, .n = g_test_slow() ? 4000 : 200,
+        };
+        threads[i] = test_thread_start(worker_run, &workers[i]);
+    }
+    for (int i = 0; i < (g_test_slow() ? 400 : 20); i++) {
+        control_request(img, &sns, rnd);
+        g_usleep(g_rand_int_range(rnd, 0, 1000));
+    }
+    for (int i = 0; i < N_THREADS; i++) {
+        test_thread_join(threads[i]);
+    }
+    while (sns.n) {
+        drop_snapshot(img, &sns, 0);
+    }
+    qcow2_image_verify(img, 0, img->size);
+    qcow2_image_close(img);
+    qcow2_image_assert_good(img);
+    g_rand_free(rnd);
 }
 
 /* ---- Step by step ---- */
@@ -552,7 +661,12 @@ int main(int argc, char **argv)
             g_strdup_printf("/qcow2-race/failing/%zu:%s", i,
                             parallels[i].options);
 
+        g_autofree char *control =
+            g_strdup_printf("/qcow2-race/control/%zu:%s", i,
+                            parallels[i].options);
+
         g_test_add_data_func(name, &parallels[i], test_parallel);
+        g_test_add_data_func(control, &parallels[i], test_control);
         g_test_add_data_func(failing, &parallels[i], test_failing);
     }
     g_test_add_func("/qcow2-race/free/late-punch-hits-nothing",
