@@ -60,6 +60,18 @@ void proof_add_tests(const char *what, const ProofTest *tests,
     }
 }
 
+int proof_run_tests(const char *what, void (*crash)(const void *variant),
+                    void (*fail_nth)(const void *variant),
+                    const void *variants, size_t n, size_t size)
+{
+    const ProofTest tests[] = {
+        { "crash", crash }, { "fail-nth", fail_nth }, { NULL }
+    };
+
+    proof_add_tests(what, tests, variants, n, size);
+    return g_test_run();
+}
+
 int proof_scale(void)
 {
     const char *value = getenv("THREADBLOCK_LONG");

@@ -121,6 +121,10 @@ typedef struct ProofTest {
 void proof_main_init(int *argc, char ***argv);
 void proof_add_tests(const char *what, const ProofTest *tests,
                      const void *variants, size_t n, size_t size);
+/* The same for "crash" and "fail-nth", which are then run: the exit status. */
+int proof_run_tests(const char *what, void (*crash)(const void *variant),
+                    void (*fail_nth)(const void *variant),
+                    const void *variants, size_t n, size_t size);
 
 /* 1, or much more if THREADBLOCK_LONG is set: how long to go on. */
 int proof_scale(void);

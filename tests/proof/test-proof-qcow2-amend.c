@@ -206,17 +206,13 @@ static void add_secret(const char *optarg)
 
 int main(int argc, char **argv)
 {
-    static const ProofTest tests[] = {
-        { "crash", test_crash }, { "fail-nth", test_fail_nth }, { NULL }
-    };
     int ret;
 
     proof_main_init(&argc, &argv);
     add_secret("secret,id=s,data=abc");
     add_secret("secret,id=t,data=another");
-    proof_add_tests("qcow2-amend", tests, variants, G_N_ELEMENTS(variants),
-                    sizeof(variants[0]));
-    ret = g_test_run();
+    ret = proof_run_tests("qcow2-amend", test_crash, test_fail_nth, variants,
+                          G_N_ELEMENTS(variants), sizeof(variants[0]));
     printf("# %u images were opened by the other key only\n", n_other);
     return ret;
 }

@@ -442,15 +442,11 @@ static void test_fail_nth(const void *opaque)
 
 int main(int argc, char **argv)
 {
-    static const ProofTest tests[] = {
-        { "crash", test_crash }, { "fail-nth", test_fail_nth }, { NULL }
-    };
     int ret;
 
     proof_main_init(&argc, &argv);
-    proof_add_tests("qcow2-repair", tests, variants, G_N_ELEMENTS(variants),
-                    sizeof(variants[0]));
-    ret = g_test_run();
+    ret = proof_run_tests("qcow2-repair", test_crash, test_fail_nth, variants,
+                          G_N_ELEMENTS(variants), sizeof(variants[0]));
     printf("# %u images; %u times clusters were in danger; %u repaired when "
            "opened; %u faults\n", n_images, n_dangerous, n_opened, n_fired);
     return ret;
