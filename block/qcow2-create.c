@@ -178,7 +178,7 @@ static bool build_header(const Qcow2CreateOptions *o, const Qcow2Layout *l,
     if (o->backing_file && strlen(o->backing_file) > QCOW2_MAX_BACKING_NAME) {
         ret = -EINVAL;
     } else {
-        ret = qcow2_header_build(&h, buf);
+        ret = qcow2_header_build(&h, buf, false);
     }
     if (ret < 0 && o->backing_file) {
         error_setg_errno(errp, -ret, "Could not assign backing file '%s' with "

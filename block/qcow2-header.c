@@ -5,8 +5,16 @@
  *
  * The first cluster is made anew from the state each time: the fields, the
  * extensions that we know in a fixed order, then those that we do not, and the
- * backing file's name behind them.  It is written in one go; what is in it fits
- * a few sectors, the rest is zeroes before and after.
+ * backing file's name behind them.
+ *
+ * A power cut may leave one sector new and the next one old, and half a header
+ * could say that the old backing file is in the new one's format.  So all of it
+ * goes into the first sector if it can: the names of features, which are for
+ * messages of other programs only, are left out as need be.  Then writing that
+ * sector is the switch, and what it does not refer to any more is overwritten
+ * behind it.  Only a header with much in it (a long name, unknown extensions),
+ * before and after, is replaced in one go and may be torn.  A new image, with
+ * which nothing can be lost yet, has all names.
  *
  * One writer at a time: s->header_busy, waited for on s->cond, because the lock
  * is dropped for the I/O.  Feature bits that tell others how far the image can
@@ -21,10 +29,13 @@
 #include "qemu/atomic.h"
 #include "qemu/bswap.h"
 #include "qemu/error.h"
+#include "qemu/zero.h"
 
 #define INCOMPATIBLE_FEATURES_OFFSET 72
 /* Smaller clusters have no room for the names of features. */
 #define MIN_CLUSTER_WITH_NAMES 8192
+/* What a disk writes whole or not at all. */
+#define ATOMIC_BYTES BDRV_SECTOR_SIZE
 
 /* ---- Building ---- */
 
@@ -66,7 +77,8 @@ typedef struct FeatureName {
     char name[46];
 } FeatureName;
 
-static void put_feature_names(Builder *b)
+/* @all: also those of features that this image does not have. */
+static void put_feature_names(Builder *b, const Qcow2Header *h, bool all)
 {
     enum { INCOMPATIBLE, COMPATIBLE, AUTOCLEAR };
     static const FeatureName names[] = {
@@ -79,9 +91,21 @@ static void put_feature_names(Builder *b)
         { AUTOCLEAR, 0, "bitmaps" },
         { AUTOCLEAR, 1, "raw external data" },
     };
+    const uint64_t features[] = {
+        h->incompatible_features, h->compatible_features,
+        h->autoclear_features,
+    };
+    FeatureName wanted[ARRAY_SIZE(names)];
+    size_t n = 0;
 
-    if (b->size >= MIN_CLUSTER_WITH_NAMES) {
-        put_extension(b, QCOW2_EXT_FEATURE_TABLE, names, sizeof(names));
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+        if (all || features[names[i].type] >> names[i].bit & 1) {
+            wanted[n++] = names[i];
+        }
+    }
+    if (n && b->size >= MIN_CLUSTER_WITH_NAMES) {
+        put_extension(b, QCOW2_EXT_FEATURE_TABLE, wanted,
+                      n * sizeof(wanted[0]));
     }
 }
 
@@ -108,15 +132,16 @@ static void put_bitmaps(Builder *b, const Qcow2Header *h)
     }
 }
 
-static void put_extensions(Builder *b, const Qcow2Header *h)
+static void put_extensions(Builder *b, const Qcow2Header *h, bool all_names)
 {
-    /* First, in the first sector: switching bitmaps cannot be torn. */
+    /* First, in the first sector in any case: switching bitmaps cannot be
+     * torn. */
     put_bitmaps(b, h);
     put_string(b, QCOW2_EXT_BACKING_FORMAT, h->backing_format);
     put_string(b, QCOW2_EXT_DATA_FILE, h->data_file);
     put_crypto(b, h);
     if (h->version >= 3) {
-        put_feature_names(b);
+        put_feature_names(b, h, all_names);
     }
     for (guint i = 0; h->unknown_extensions && i < h->unknown_extensions->len;
          i++) {
@@ -177,7 +202,8 @@ static void put_backing_file(Builder *b, const Qcow2Header *h)
     b->pos += length;
 }
 
-int qcow2_header_build(const Qcow2Header *h, uint8_t *buf)
+/* How much of @buf it takes, or -ENOSPC. */
+static int64_t build(const Qcow2Header *h, uint8_t *buf, bool all_names)
 {
     Builder b = { .buf = buf, .size = (size_t)1 << h->cluster_bits,
                   .pos = QCOW2_V2_HEADER_LENGTH };
@@ -187,9 +213,19 @@ int qcow2_header_build(const Qcow2Header *h, uint8_t *buf)
     if (h->version >= 3) {
         put_v3_fields(&b, h);
     }
-    put_extensions(&b, h);
+    put_extensions(&b, h, all_names);
     put_backing_file(&b, h);
-    return b.full ? -ENOSPC : 0;
+    return b.full ? -ENOSPC : b.pos;
+}
+
+int qcow2_header_build(const Qcow2Header *h, uint8_t *buf, bool atomic)
+{
+    int64_t ret = build(h, buf, true);
+
+    if (ret < 0 || (atomic && ret > ATOMIC_BYTES)) {
+        ret = build(h, buf, false);
+    }
+    return MIN(ret, 0);
 }
 
 /* ---- Writing ---- */
@@ -252,6 +288,35 @@ typedef enum Undo {
     UNDO_FAILED,
 } Undo;
 
+static int write_part(BlockDriverState *bs, const uint8_t *buf, int64_t from,
+                      int64_t to)
+{
+    return bdrv_pwrite_sync(bs->file, from, to - from, buf + from, 0);
+}
+
+/* At any time one of the headers is in force, whole: whichever has nothing
+ * behind the first sector does not mind what is there. */
+static int write_in_order(BlockDriverState *bs, const uint8_t *buf,
+                          const uint8_t *old)
+{
+    BDRVQcow2State *s = bs->opaque;
+    int64_t end = s->cluster_size, rest = end - ATOMIC_BYTES;
+    int ret;
+
+    if (memcmp(buf + ATOMIC_BYTES, old + ATOMIC_BYTES, rest) == 0) {
+        return write_part(bs, buf, 0, ATOMIC_BYTES);
+    }
+    if (buffer_is_zero(buf + ATOMIC_BYTES, rest)) {
+        ret = write_part(bs, buf, 0, ATOMIC_BYTES);
+        return ret < 0 ? ret : write_part(bs, buf, ATOMIC_BYTES, end);
+    }
+    if (buffer_is_zero(old + ATOMIC_BYTES, rest)) {
+        ret = write_part(bs, buf, ATOMIC_BYTES, end);
+        return ret < 0 ? ret : write_part(bs, buf, 0, ATOMIC_BYTES);
+    }
+    return write_part(bs, buf, 0, end);
+}
+
 /*
  * @buf instead of @old, durably.  If that fails, half of it may be there, or
  * all of it but not for long, and it may point at tables that the caller will
@@ -261,7 +326,7 @@ static int write_header(BlockDriverState *bs, const uint8_t *buf,
                         const uint8_t *old, Undo *undo)
 {
     BDRVQcow2State *s = bs->opaque;
-    int ret = bdrv_pwrite_sync(bs->file, 0, s->cluster_size, buf, 0);
+    int ret = write_in_order(bs, buf, old);
 
     *undo = UNDO_DONE;
     if (ret < 0) {
@@ -302,7 +367,7 @@ int qcow2_update_header(BlockDriverState *bs)
     }
     header_begin(s);
     header_of_state(s, &h);
-    ret = qcow2_header_build(&h, buf);
+    ret = qcow2_header_build(&h, buf, true);
     if (ret == 0) {
         driver_unlock(&s->lock);
         ret = bdrv_pread(bs->file, 0, s->cluster_size, old, 0);

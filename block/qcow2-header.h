@@ -63,10 +63,11 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Qcow2Header, qcow2_header_free)
 /*
  * The first cluster of an image with header @h into @buf, which has room for
  * all of it.  Where the extensions and the backing file's name are is decided
- * here: backing_file_offset and _size of @h are not used.  0, or -ENOSPC: it
+ * here: backing_file_offset and _size of @h are not used.  @atomic: in one
+ * sector, if that is possible without names of features.  0, or -ENOSPC: it
  * does not fit.
  */
-int qcow2_header_build(const Qcow2Header *h, uint8_t *buf);
+int qcow2_header_build(const Qcow2Header *h, uint8_t *buf, bool atomic);
 
 /* Not corrupt, by its incompatible features?  (What is dirty is repaired.) */
 bool qcow2_check_writable(uint64_t incompatible_features, Error **errp);

@@ -261,6 +261,52 @@ static void test_fail_set_dirty(void)
     g_assert_cmpint(features_on_disk(d), ==, 0);
 }
 
+/* ---- A header that can be torn ---- */
+
+/* The next write of the header, from call *@n on. */
+static TestCall next_write(TestDisk *d, int *n)
+{
+    g_assert_cmpint(*n, <, test_disk_count(d, TEST_WRITE));
+    return test_disk_call(d, TEST_WRITE, (*n)++);
+}
+
+/* The writes are @parts, of which 'h' is the first sector, 'r' the rest of the
+ * cluster, 'a' both; and a sync follows each. */
+static void rename_backing(BlockBackend *blk, TestDisk *d, size_t length,
+                           const char *parts)
+{
+    g_autofree char *name = g_strnfill(length, 'n');
+    int n = 0;
+
+    test_disk_clear_log(d);
+    g_assert_true(bdrv_change_backing_file(blk_bs(blk), name, "raw",
+                                           &error_abort));
+    for (; *parts; parts++) {
+        TestCall c = next_write(d, &n);
+
+        g_assert_cmpint(c.offset, ==, *parts == 'r' ? 512 : 0);
+        g_assert_cmpint(c.bytes, ==, *parts == 'h' ? 512 :
+                        64 * KiB - c.offset);
+    }
+    g_assert_cmpint(n, ==, test_disk_count(d, TEST_WRITE));
+    g_assert_cmpint(n, ==, test_disk_count(d, TEST_FLUSH));
+}
+
+/* A short name is in the first sector; one of 600 bytes is not. */
+static void test_order_of_sectors(void)
+{
+    g_autoptr(TestDisk) d = make_image("size=1M");
+    BlockBackend *blk = open_image();
+
+    rename_backing(blk, d, 10, "h");
+    rename_backing(blk, d, 300, "h");
+    rename_backing(blk, d, 600, "rh");
+    rename_backing(blk, d, 20, "hr");
+    rename_backing(blk, d, 600, "rh");
+    rename_backing(blk, d, 700, "a");
+    blk_unref(blk);
+}
+
 int main(int argc, char **argv)
 {
     int ret;
@@ -291,6 +337,8 @@ int main(int argc, char **argv)
     g_test_add_func("/qcow2-header/fail/clear-dirty-bit",
                     test_fail_clear_dirty);
     g_test_add_func("/qcow2-header/fail/set-dirty-bit", test_fail_set_dirty);
+    g_test_add_func("/qcow2-header/torn/order-of-sectors",
+                    test_order_of_sectors);
     ret = g_test_run();
     test_env_destroy(&env);
     return ret;
