@@ -112,19 +112,24 @@ static int check_end(BlockDriverState *bs, int64_t pos)
 }
 
 /*
- * The file ended at @pos, with @bytes of the request missing.  1: it does not
- * any more.  Who appended to it may have said so (total_bytes) between our read
- * and our look: that is no file that has shrunk.
+ * The file ended at @pos.  1: it does not any more.  Who appended to it may
+ * have said so (total_bytes) between the call that met the end and our look:
+ * that is no file that has shrunk.
  */
-static int read_at_end(BlockDriverState *bs, int64_t pos, int64_t bytes,
-                       QEMUIOVector *qiov, size_t qiov_offset)
+static int look_at_end(BlockDriverState *bs, int64_t pos)
 {
     FileState *s = bs->opaque;
     int ret = check_end(bs, pos);
 
-    if (ret == -EIO && file_raw_length(s->h.fd) > pos) {
-        return 1;
-    }
+    return ret == -EIO && file_raw_length(s->h.fd) > pos ? 1 : ret;
+}
+
+/* The file ended at @pos, with @bytes of the request missing.  1: as above. */
+static int read_at_end(BlockDriverState *bs, int64_t pos, int64_t bytes,
+                       QEMUIOVector *qiov, size_t qiov_offset)
+{
+    int ret = look_at_end(bs, pos);
+
     if (ret == 0) {
         qemu_iovec_memset(qiov, qiov_offset, 0, bytes);
     }
@@ -510,15 +515,16 @@ static int file_block_status(BlockDriverState *bs, bool want_zero,
     if (!want_zero || s->h.is_device) {
         return BDRV_BLOCK_DATA | BDRV_BLOCK_OFFSET_VALID;
     }
-    ret = find_extent(s->h.fd, offset, align, &end);
-    if (ret == -ENOTSUP) {
-        return BDRV_BLOCK_DATA | BDRV_BLOCK_OFFSET_VALID;
-    }
-    if (ret == -ENXIO) {
+    while ((ret = find_extent(s->h.fd, offset, align, &end)) == -ENXIO) {
         /* In the tail that rounding the length up added, or else not there:
          * no more zeroes than they could be read. */
-        ret = check_end(bs, offset);
-        return ret < 0 ? ret : BDRV_BLOCK_ZERO | BDRV_BLOCK_OFFSET_VALID;
+        ret = look_at_end(bs, offset);
+        if (ret <= 0) {
+            return ret < 0 ? ret : BDRV_BLOCK_ZERO | BDRV_BLOCK_OFFSET_VALID;
+        }
+    }
+    if (ret == -ENOTSUP) {
+        return BDRV_BLOCK_DATA | BDRV_BLOCK_OFFSET_VALID;
     }
     if (ret < 0) {
         return ret;

@@ -574,6 +574,38 @@ static void test_status_of_shrunk_file(void)
     fake_close(bs);
 }
 
+static int seek_calls;
+
+/* The first two calls find the file as it was, of 4096 bytes. */
+static off_t seek_in_short_file(int fd, off_t offset, int whence)
+{
+    if (seek_calls++ >= 2) {
+        return lseek(fd, offset, whence);
+    }
+    if (whence == SEEK_END) {
+        return 4096;
+    }
+    errno = ENXIO;
+    return -1;
+}
+
+/* What somebody else has appended by now is there, and is no error. */
+static void test_status_of_grown_file(void)
+{
+    BlockDriverState *bs = open_rw(fake_dir_on_disk(), "status-grown", 65536);
+    FilePosixOps ops = file_posix_system_ops;
+    int64_t n = 0;
+
+    ops.lseek = seek_in_short_file;
+    file_posix_ops = &ops;
+    seek_calls = 0;
+    g_assert_cmpint(status(bs, 4096, 61440, &n), ==, BDRV_BLOCK_DATA);
+    file_posix_ops = &file_posix_system_ops;
+    g_assert_cmpint(n, ==, 61440);
+    g_assert_cmpint(seek_calls, >, 2);
+    fake_close(bs);
+}
+
 /* Zeroing past the end makes the file longer, whichever way it is done. */
 static void check_zero_extends(const char *dir, int flags)
 {
@@ -1098,6 +1130,8 @@ int main(int argc, char **argv)
     g_test_add_func("/file/status/tail-is-of-the-sector", test_status_of_tail);
     g_test_add_func("/file/status/shrunk-file-is-an-error",
                     test_status_of_shrunk_file);
+    g_test_add_func("/file/status/grown-meanwhile-is-looked-at-again",
+                    test_status_of_grown_file);
     g_test_add_func("/file/zero/past-the-end-extends", test_zero_extends);
     g_test_add_func("/file/zero/what-is-lacking-is-asked-once",
                     test_lack_is_remembered);
