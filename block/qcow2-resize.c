@@ -565,7 +565,8 @@ static bool is_zero_entry(uint64_t l2)
 
 /*
  * The clusters of a range.  Without a backing file a cluster that is not
- * there reads as zeroes; otherwise data is written.
+ * there reads as zeroes, and beyond the end of the disk nobody reads;
+ * otherwise data is written.
  */
 static int expand_range(BlockDriverState *bs, int64_t offset, int64_t end)
 {
@@ -576,13 +577,14 @@ static int expand_range(BlockDriverState *bs, int64_t offset, int64_t end)
         Qcow2Table *t;
         unsigned index;
         Qcow2Entry e = { 0 };
+        bool needs_data = bs->backing && offset < s->disk_size;
 
         driver_lock(&s->lock);
         ret = qcow2_l2_get(bs, offset, &t, &index);
         if (ret == 0 && t) {
             e = qcow2_entry_get(s, t, index);
         }
-        if (ret == 0 && is_zero_entry(e.l2) && !bs->backing) {
+        if (ret == 0 && is_zero_entry(e.l2) && !needs_data) {
             ret = qcow2_l2_get_for_write(bs, offset, &t, &index);
             if (ret == 0) {
                 qcow2_entry_set(s, t, index, (Qcow2Entry){ 0 });
@@ -590,7 +592,7 @@ static int expand_range(BlockDriverState *bs, int64_t offset, int64_t end)
             }
         }
         driver_unlock(&s->lock);
-        if (ret == 0 && is_zero_entry(e.l2) && bs->backing) {
+        if (ret == 0 && is_zero_entry(e.l2) && needs_data) {
             ret = write_zero_data(bs, offset, MIN(s->cluster_size,
                                                   s->disk_size - offset));
         }
@@ -604,11 +606,10 @@ int qcow2_expand_zero_clusters(BlockDriverState *bs)
     int64_t coverage = qcow2_l1_coverage(s);
     int ret = 0;
 
-    for (int64_t offset = 0; offset < s->disk_size && ret == 0;
-         offset += coverage) {
-        if (qatomic_read(&s->l1->entries[offset / coverage])) {
-            ret = expand_range(bs, offset,
-                               MIN(coverage, s->disk_size - offset) + offset);
+    /* All of them: whoever makes the disk longer may not drop what is there. */
+    for (uint32_t i = 0; i < s->l1->size && ret == 0; i++) {
+        if (qatomic_read(&s->l1->entries[i])) {
+            ret = expand_range(bs, i * coverage, (i + 1) * coverage);
         }
     }
     return ret;

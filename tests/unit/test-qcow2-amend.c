@@ -141,6 +141,50 @@ static void test_versions(void)
     }
 }
 
+/* Of the closed image, and nothing else changes. */
+static void set_disk_size(const char *name, uint64_t size)
+{
+    g_autofree char *path = path_of(name);
+    g_autofree char *image = NULL;
+    gsize length;
+
+    g_assert_true(g_file_get_contents(path, &image, &length, NULL));
+    stq_be_p((uint8_t *)image + 24, size);
+    g_assert_true(g_file_set_contents(path, image, length, NULL));
+}
+
+/* Nor may version 2 say so where the disk does not reach: in the table that its
+ * end is in, and in others. */
+static void test_zeroes_beyond_the_end(void)
+{
+    g_autofree char *base = make_base();
+    g_autofree char *over = g_strdup_printf(
+        "size=128k,cluster_size=512,backing_file=%s,backing_fmt=raw", base);
+    const char *const options[] = { "size=128k,cluster_size=512", over };
+
+    for (int i = 0; i < 2; i++) {
+        BlockBackend *blk = create("beyond", options[i]);
+        BdrvCheckResult res = { 0 };
+
+        write_pattern(blk, 0, 48 * KiB, 0x11);
+        g_assert_cmpint(blk_pwrite_zeroes(blk, 8 * KiB, 120 * KiB, 0), ==, 0);
+        blk_unref(blk);
+        set_disk_size("beyond", 12 * KiB);
+        blk = open_image("beyond", BDRV_O_RDWR);
+        g_assert_true(amend(blk, "compat=0.10", &error_abort));
+        blk_unref(blk);
+
+        set_disk_size("beyond", 128 * KiB);
+        blk = open_image("beyond", 0);
+        check_pattern(blk, 0, 8 * KiB, 0x11);
+        check_pattern(blk, 8 * KiB, 12 * KiB, 0);
+        check_pattern(blk, 12 * KiB, 128 * KiB, i ? 0xbb : 0);
+        g_assert_cmpint(bdrv_check(blk_bs(blk), &res, 0), ==, 0);
+        g_assert_cmpint(res.corruptions + res.leaks + res.check_errors, ==, 0);
+        blk_unref(blk);
+    }
+}
+
 /* The snapshot table of the closed image: its only entry. */
 static uint8_t *snapshot_entry(uint8_t *image)
 {
@@ -358,6 +402,8 @@ int main(int argc, char **argv)
     g_assert_nonnull(dir);
     graph = block_graph_new();
     g_test_add_func("/qcow2/amend/versions", test_versions);
+    g_test_add_func("/qcow2/amend/zeroes-beyond-the-end",
+                    test_zeroes_beyond_the_end);
     g_test_add_func("/qcow2/amend/old-snapshots", test_old_snapshots);
     g_test_add_func("/qcow2/amend/refused", test_refused);
     g_test_add_func("/qcow2/amend/refcount-bits", test_refcount_bits);
