@@ -245,6 +245,8 @@ free_old(BlockDriverState *bs, const Force *old)
 
         if (offset) {
             qcow2_cache_forget(s->refcount_cache, offset, s->cluster_size);
+            qcow2_metadata_remove(s, offset, s->cluster_size,
+                                  QCOW2_OL_REFCOUNT_BLOCK);
             qcow2_free_later(bs, offset, s->cluster_size,
                              QCOW2_DISCARD_OTHER);
         }
@@ -308,7 +310,8 @@ build(BlockDriverState *bs, NewRefcounts *r)
         ret = switch_over(bs, r);
     }
     if (ret < 0) {
-        qcow2_metadata_remove(s, offset, bytes);
+        qcow2_metadata_remove(s, offset, bytes, QCOW2_OL_REFCOUNT_BLOCK |
+                              QCOW2_OL_REFCOUNT_TABLE);
     }
     return ret;
 }

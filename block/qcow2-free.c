@@ -18,8 +18,11 @@
  * cluster, so no punch can hit anything new, however late it comes.
  *
  * A cluster with more references (of snapshots, of compressed data beside it)
- * is just counted down.  Compressed data could add a reference while we punch:
- * it is kept from that by resetting free_byte_offset first.
+ * is just counted down.  The last reference to a table that is in use can only
+ * be dropped by an image that lies: that is refused.
+ *
+ * Compressed data could add a reference while we punch: it is kept from that by
+ * resetting free_byte_offset first.
  *
  * Tables that are freed may be about to be written by a flush that is under
  * way; they wait for its end.
@@ -221,7 +224,7 @@ forget_tables(BDRVQcow2State *s, int64_t offset, int64_t bytes)
     }
     qcow2_cache_forget(s->l2_cache, offset, bytes);
     qcow2_cache_forget(s->refcount_cache, offset, bytes);
-    qcow2_metadata_remove(s, offset, bytes);
+    qcow2_metadata_remove(s, offset, bytes, QCOW2_OL_ALL);
 }
 
 static void REQUIRES(driver_class)
@@ -253,10 +256,11 @@ free_part(BlockDriverState *bs, const FreeRun *run, int64_t *done)
     if (ret < 0) {
         return ret;
     }
-    if (qcow2_metadata_overlap(s, QCOW2_OL_MAIN_HEADER, run->offset, *done)) {
-        /* It was not allocated: a table lies. */
+    if (qcow2_metadata_overlap(s, QCOW2_OL_MAIN_HEADER, run->offset, *done) ||
+        (only_ours && qcow2_kinds_in_use(s, run->offset, *done))) {
+        /* It was not allocated, or is two things at once: a table lies. */
         qcow2_signal_corruption_locked(bs, true, run->offset, *done,
-            "Preventing the header from being freed at offset %#" PRIx64,
+            "Preventing metadata in use from being freed at offset %#" PRIx64,
             run->offset);
         return -EIO;
     }

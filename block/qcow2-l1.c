@@ -122,6 +122,14 @@ static int64_t REQUIRES(driver_class) alloc_table(BlockDriverState *bs)
     return offset;
 }
 
+void qcow2_l2_unlist(BDRVQcow2State *s, int64_t offset)
+{
+    /* The free looks whether another entry refers to it, too. */
+    if (!s->l2_shared) {
+        qcow2_metadata_remove(s, offset, s->cluster_size, QCOW2_OL_ACTIVE_L2);
+    }
+}
+
 /* What is left of a table that nothing active refers to any more.  If it is
  * still in use, it is by a snapshot. */
 static void REQUIRES(driver_class)
@@ -129,7 +137,7 @@ drop_table(BlockDriverState *bs, int64_t offset, Qcow2DiscardType type)
 {
     BDRVQcow2State *s = bs->opaque;
 
-    qcow2_metadata_remove(s, offset, s->cluster_size);
+    qcow2_l2_unlist(s, offset);
     qcow2_free_later(bs, offset, s->cluster_size, type);
 }
 
@@ -346,7 +354,7 @@ release_l1(BlockDriverState *bs, Qcow2L1 *l1)
 {
     int64_t bytes = l1->size * sizeof(uint64_t);
 
-    qcow2_metadata_remove(bs->opaque, l1->offset, bytes);
+    qcow2_metadata_remove(bs->opaque, l1->offset, bytes, QCOW2_OL_ACTIVE_L1);
     qcow2_free_later(bs, l1->offset, bytes, QCOW2_DISCARD_OTHER);
     g_free(l1);
 }

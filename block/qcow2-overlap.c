@@ -186,8 +186,10 @@ static void free_unused(Qcow2MetadataSet *set, uint64_t *entry)
     }
 }
 
-void qcow2_metadata_remove(BDRVQcow2State *s, int64_t offset, int64_t bytes)
+void qcow2_metadata_remove(BDRVQcow2State *s, int64_t offset, int64_t bytes,
+                           int kinds)
 {
+    uint64_t gone = kinds & ~QCOW2_OL_MAIN_HEADER;
     uint64_t key, last;
 
     if (!key_range(s, offset, bytes, &key, &last)) {
@@ -197,8 +199,7 @@ void qcow2_metadata_remove(BDRVQcow2State *s, int64_t offset, int64_t bytes)
         uint64_t *entry = find(s->metadata->table, key);
 
         if (*entry) {
-            qatomic_store_release(entry, key << KIND_BITS |
-                                  (*entry & QCOW2_OL_MAIN_HEADER));
+            qatomic_store_release(entry, *entry & ~gone);
             free_unused(s->metadata, entry);
         }
     }
@@ -226,9 +227,13 @@ add_entries(BDRVQcow2State *s, const uint64_t *table, uint32_t n, uint64_t mask,
 {
     for (uint32_t i = 0; i < n; i++) {
         int64_t offset = table[i] & mask & INT64_MAX;
-        int ret = !offset ? 0 :
-                  qcow2_metadata_add(s, offset, s->cluster_size, kind);
+        int ret = 0;
 
+        if (offset) {
+            s->l2_shared |= kind == QCOW2_OL_ACTIVE_L2 &&
+                            qcow2_metadata_overlap(s, kind, offset, 1);
+            ret = qcow2_metadata_add(s, offset, s->cluster_size, kind);
+        }
         if (ret < 0) {
             return ret;
         }

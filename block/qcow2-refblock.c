@@ -263,7 +263,8 @@ note_new_area(BDRVQcow2State *s, const NewTable *nt)
         ret = qcow2_metadata_add(s, offset + blocks, table,
                                  QCOW2_OL_REFCOUNT_TABLE);
         if (ret < 0) {
-            qcow2_metadata_remove(s, offset, blocks);
+            qcow2_metadata_remove(s, offset, blocks,
+                                  QCOW2_OL_REFCOUNT_BLOCK);
         }
     }
     return ret;
@@ -346,7 +347,9 @@ grow_table(BlockDriverState *bs, uint64_t min_entries)
     ret = write_and_switch(bs, &nt);
     if (ret < 0) {
         qcow2_metadata_remove(s, nt.start << s->cluster_bits,
-                              (nt.n_blocks + nt.n_table) << s->cluster_bits);
+                              (nt.n_blocks + nt.n_table) << s->cluster_bits,
+                              QCOW2_OL_REFCOUNT_BLOCK |
+                              QCOW2_OL_REFCOUNT_TABLE);
     }
     return ret;
 }

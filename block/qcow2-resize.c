@@ -327,7 +327,7 @@ drop_l2_table(BlockDriverState *bs, unsigned index)
          i += s->l2_entry_words) {
         qcow2_free_entry_later(bs, words[i], QCOW2_DISCARD_ALWAYS);
     }
-    qcow2_metadata_remove(s, table, s->cluster_size);
+    qcow2_l2_unlist(s, table);
     qcow2_free_later(bs, table, s->cluster_size, QCOW2_DISCARD_OTHER);
     return 0;
 }

@@ -232,7 +232,8 @@ static void REQUIRES(driver_class) drop_table(BlockDriverState *bs,
                                               int64_t offset, int64_t bytes)
 {
     if (bytes) {
-        qcow2_metadata_remove(bs->opaque, offset, bytes);
+        qcow2_metadata_remove(bs->opaque, offset, bytes,
+                              QCOW2_OL_SNAPSHOT_TABLE);
         qcow2_free_later(bs, offset, bytes, QCOW2_DISCARD_SNAPSHOT);
     }
 }

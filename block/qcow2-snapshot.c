@@ -116,10 +116,9 @@ static int64_t REQUIRES(driver_class) write_l1(BlockDriverState *bs,
 static void REQUIRES(driver_class) free_l1(BlockDriverState *bs,
                                            int64_t offset, uint32_t size)
 {
-    int64_t bytes = size * (int64_t)sizeof(uint64_t);
-
-    qcow2_metadata_remove(bs->opaque, offset, bytes);
-    qcow2_free_later(bs, offset, bytes, QCOW2_DISCARD_SNAPSHOT);
+    /* It stays listed until it is free: another snapshot may lie about it. */
+    qcow2_free_later(bs, offset, size * (int64_t)sizeof(uint64_t),
+                     QCOW2_DISCARD_SNAPSHOT);
 }
 
 /* ---- Create ---- */
@@ -347,16 +346,18 @@ static int REQUIRES(driver_class) switch_l1(BlockDriverState *bs,
         g_free(l1);
         return ret;
     }
-    qcow2_metadata_remove(s, old->offset, old->size * sizeof(uint64_t));
+    qcow2_metadata_remove(s, old->offset, old->size * sizeof(uint64_t),
+                          QCOW2_OL_ACTIVE_L1);
     qcow2_free_later(bs, old->offset, old->size * sizeof(uint64_t),
                      QCOW2_DISCARD_OTHER);
     g_free(old);
     return ret;
 }
 
-/* Now that the tree is active: its tables, among those that data must not
- * hit. */
+/* Now that @tree is active, and no longer @before: its tables, among those that
+ * data must not hit. */
 static int REQUIRES(driver_class) list_tree(BlockDriverState *bs,
+                                            const Qcow2Tree *before,
                                             const Qcow2Tree *tree,
                                             int64_t offset)
 {
@@ -364,10 +365,16 @@ static int REQUIRES(driver_class) list_tree(BlockDriverState *bs,
     int ret = qcow2_metadata_add(s, offset, tree->size * sizeof(uint64_t),
                                  QCOW2_OL_ACTIVE_L1);
 
+    for (uint32_t i = 0; ret >= 0 && i < before->size; i++) {
+        qcow2_metadata_remove(s, before->entries[i] & QCOW2_L1_OFFSET_MASK,
+                              s->cluster_size, QCOW2_OL_ACTIVE_L2);
+    }
     for (uint32_t i = 0; ret >= 0 && i < tree->size; i++) {
         int64_t l2_offset = tree->entries[i] & QCOW2_L1_OFFSET_MASK;
 
         if (l2_offset) {
+            s->l2_shared |= qcow2_metadata_overlap(s, QCOW2_OL_ACTIVE_L2,
+                                                   l2_offset, 1);
             ret = qcow2_metadata_add(s, l2_offset, s->cluster_size,
                                      QCOW2_OL_ACTIVE_L2);
         }
@@ -398,7 +405,7 @@ static int REQUIRES(driver_class) activate(BlockDriverState *bs,
     if (ret == 0) {
         ret = switch_l1(bs, tree, offset, disk_size);
         if (ret == 0) {
-            ret = list_tree(bs, tree, offset);
+            ret = list_tree(bs, &before, tree, offset);
         }
         if (ret == 0) {
             ret = qcow2_tree_unref(bs, &before);

@@ -275,7 +275,11 @@ static void REQUIRES(driver_class) punch_kept(BlockDriverState *bs, Part *p)
     for (guint i = 0; i < p->punch->len; i++) {
         PunchRange *r = &g_array_index(p->punch, PunchRange, i);
 
-        /* Advice. */
+        /* Advice; but that a table takes metadata for data is not. */
+        if (!s->has_data_file &&
+            qcow2_check_overlap(bs, 0, r->offset, r->bytes) < 0) {
+            break;
+        }
         (void)bdrv_pwrite_zeroes(s->data_file, r->offset, r->bytes,
                                  BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK);
     }

@@ -249,6 +249,8 @@ typedef struct BDRVQcow2State {
     /* The active L1 table (qcow2-l2.c). */
     uint64_t *l1_dirty GUARDED_BY(driver_class);            /* a bit a sector */
     bool l2_alloc_busy GUARDED_BY(driver_class);  /* a new L2 table is made */
+    bool l2_shared GUARDED_BY(driver_class);    /* two entries may refer to one
+                                                 * table */
 
     /* Requests that change tables (qcow2-inflight.c). */
     List inflight GUARDED_BY(driver_class);
@@ -450,6 +452,9 @@ int qcow2_l1_switch(BlockDriverState *bs, Qcow2L1 *l1)
     REQUIRES(driver_class);
 void qcow2_l1_set(BDRVQcow2State *s, unsigned index, uint64_t entry)
     REQUIRES(driver_class);
+/* The table at @offset has one reference less from the active L1 table: if that
+ * was the last, it is an active table no more. */
+void qcow2_l2_unlist(BDRVQcow2State *s, int64_t offset) REQUIRES(driver_class);
 /* Write-back of what qcow2_l1_set() changed; as those of caches. */
 bool qcow2_l1_is_dirty(BDRVQcow2State *s) REQUIRES(driver_class);
 int qcow2_l1_copy_dirty(BlockDriverState *bs, Qcow2TableCopies **copies)
@@ -561,10 +566,10 @@ void qcow2_metadata_free(Qcow2MetadataSet *set);
 int qcow2_metadata_add_active(BDRVQcow2State *s) REQUIRES(driver_class);
 int qcow2_metadata_add(BDRVQcow2State *s, int64_t offset, int64_t bytes,
                        Qcow2MetadataKind kind) REQUIRES(driver_class);
-/* No table is there any more.  A header stays one, whatever else said that it
- * was there. */
-void qcow2_metadata_remove(BDRVQcow2State *s, int64_t offset, int64_t bytes)
-    REQUIRES(driver_class);
+/* No tables of @kinds are there any more; others, which only an image that lies
+ * has in the same place, and the header stay. */
+void qcow2_metadata_remove(BDRVQcow2State *s, int64_t offset, int64_t bytes,
+                           int kinds) REQUIRES(driver_class);
 /* Lock-free: the kinds, of those in @kinds, that the range of the image file
  * hits. */
 int qcow2_metadata_overlap(BDRVQcow2State *s, int kinds, int64_t offset,
@@ -589,6 +594,13 @@ void qcow2_signal_corruption_locked(BlockDriverState *bs, bool fatal,
                                     int64_t offset, int64_t bytes,
                                     const char *fmt, ...)
     G_GNUC_PRINTF(5, 6) REQUIRES(driver_class);
+
+/* ---- qcow2-in-use.c ---- */
+
+/* The kinds of metadata in the range of the image file, by the tables that are
+ * in force now: exact, but for L2 tables of snapshots.  Takes its time. */
+int qcow2_kinds_in_use(BDRVQcow2State *s, int64_t offset, int64_t bytes)
+    REQUIRES(driver_class);
 
 /* ---- qcow2-check.c, qcow2-repair.c: control thread, drained ---- */
 

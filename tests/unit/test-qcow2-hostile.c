@@ -223,6 +223,64 @@ static void test_intact(void)
     blk_unref(blk);
 }
 
+/* ---- Tables that are freed as something else ---- */
+
+/* The cluster at the disk's start is data by the L2 table, and is discarded. */
+static void try_free(int target, const char *options)
+{
+    uint8_t image[CLUSTERS * CLUSTER], now[CLUSTER];
+    MemImage *mem = mem_image_new(sizeof(image));
+    g_autoptr(WriteLogDisk) d = NULL;
+    json_t *o = json_loads(options, 0, NULL);
+    BlockBackend *blk;
+
+    make_image(image);
+    stw_be_p(image + REFBLOCK * CLUSTER + 2 * L2, 1);
+    stq_be_p(image + L1 * CLUSTER, L2 * CLUSTER | COPIED);
+    stq_be_p(image + SNAPSHOT_L1 * CLUSTER, 0);
+    stq_be_p(image + L2 * CLUSTER + 8, target * CLUSTER | COPIED);
+    mem_image_write(mem, 0, image, sizeof(image));
+    d = write_log_disk_new("hostile", mem);
+    json_object_set_new(o, "driver", json_string("qcow2"));
+    json_object_set_new(o, "file", json_pack("{s:s, s:s}", "driver",
+                                             "write-log", "disk", d->id));
+    blk = blk_new_open(graph, NULL, NULL, o, BDRV_O_RDWR | BDRV_O_UNMAP,
+                       &error_abort);
+    (void)blk_pdiscard(blk, CLUSTER, CLUSTER);
+    /* By the second one, what the first made free is punched. */
+    (void)blk_flush(blk);
+    (void)blk_flush(blk);
+    g_assert_cmpint(blk_pwrite(blk, 0, 1, "x", 0), ==, -EIO);
+    blk_unref(blk);
+
+    /* The entry may have gone; a bitmap that is in use says so. */
+    mem_image_read(d->img, target * CLUSTER, now, CLUSTER);
+    if (target == L2 || target == BITMAPS) {
+        g_assert_cmpint(now[7] | now[6], !=, 0);
+    } else {
+        g_assert_cmpmem(now, CLUSTER, image + target * CLUSTER, CLUSTER);
+    }
+}
+
+static void test_freed_as_data(void)
+{
+    static const int targets[] = {
+        REFTABLE, REFBLOCK, L1, L2, SNAPSHOTS, SNAPSHOT_L1, BITMAPS,
+    };
+    static const char *const options[] = {
+        "{\"overlap-check\": \"all\"}", "{\"overlap-check\": \"none\"}",
+        "{\"overlap-check\": \"all\", \"discard-no-unref\": true}",
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(targets) * ARRAY_SIZE(options); i++) {
+        int target = targets[i % ARRAY_SIZE(targets)];
+        const char *o = options[i / ARRAY_SIZE(targets)];
+
+        g_test_message("cluster %d, %s", target, o);
+        try_free(target, o);
+    }
+}
+
 /* ---- Snapshots that lie ---- */
 
 typedef struct SnapshotLie {
@@ -328,6 +386,7 @@ int main(int argc, char **argv)
 
         g_test_add_data_func(path, &snapshot_lies[i], test_snapshot_lie);
     }
+    g_test_add_func("/qcow2-hostile/freed-as-data", test_freed_as_data);
     g_test_add_func("/qcow2-hostile/encryption-header", test_crypto_header);
     ret = g_test_run();
     block_graph_free(graph);

@@ -54,10 +54,10 @@ static void add(Env *e, int64_t offset, int64_t bytes, int kind)
     driver_unlock(&e->s.lock);
 }
 
-static void del(Env *e, int64_t offset, int64_t bytes)
+static void del(Env *e, int64_t offset, int64_t bytes, int kinds)
 {
     driver_lock(&e->s.lock);
-    qcow2_metadata_remove(&e->s, offset, bytes);
+    qcow2_metadata_remove(&e->s, offset, bytes, kinds);
     driver_unlock(&e->s.lock);
 }
 
@@ -78,7 +78,8 @@ static void test_churn(void)
     for (int64_t i = 0; i < N; i++) {
         g_assert_cmpint(qcow2_metadata_add(&e->s, i * CLUSTER, CLUSTER,
                                            QCOW2_OL_ACTIVE_L2), ==, 0);
-        qcow2_metadata_remove(&e->s, (i - AT_ONCE) * CLUSTER, CLUSTER);
+        qcow2_metadata_remove(&e->s, (i - AT_ONCE) * CLUSTER, CLUSTER,
+                              QCOW2_OL_ACTIVE_L2);
     }
     driver_unlock(&e->s.lock);
     g_assert_cmphex(hits(e, 0, (int64_t)(N - AT_ONCE) * CLUSTER), ==, 0);
@@ -106,10 +107,12 @@ static void test_ranges(void)
                     QCOW2_OL_ACTIVE_L1 | QCOW2_OL_INACTIVE_L2);
     g_assert_cmphex(qcow2_metadata_overlap(&e->s, QCOW2_OL_INACTIVE_L2, 0,
                                            5 * CLUSTER), ==, 0);
-    del(e, 4 * CLUSTER, 1);
+    del(e, 4 * CLUSTER, 1, QCOW2_OL_ALL & ~QCOW2_OL_ACTIVE_L1);
+    g_assert_cmphex(hits(e, 4 * CLUSTER, CLUSTER), ==, QCOW2_OL_ACTIVE_L1);
+    del(e, 4 * CLUSTER, 1, QCOW2_OL_ACTIVE_L1);
     g_assert_cmphex(hits(e, 4 * CLUSTER, CLUSTER), ==, 0);
     g_assert_cmphex(hits(e, 5 * CLUSTER, CLUSTER), !=, 0);
-    del(e, 7 * CLUSTER, CLUSTER);               /* was not there */
+    del(e, 7 * CLUSTER, CLUSTER, QCOW2_OL_ALL); /* was not there */
     add(e, 4 * CLUSTER, 1, QCOW2_OL_REFCOUNT_BLOCK);
     g_assert_cmphex(hits(e, 4 * CLUSTER, 1), ==, QCOW2_OL_REFCOUNT_BLOCK);
     /* What images may say. */
@@ -127,15 +130,16 @@ static void test_model(void)
 
     for (int step = 0; step < 100000; step++) {
         int i = g_test_rand_int_range(0, N);
+        int kind = 1 << g_test_rand_int_range(0, 8);
 
         switch (g_test_rand_int_range(0, 4)) {
         case 0:
-            add(e, (int64_t)i * CLUSTER, CLUSTER, 1 << (i % 8));
-            model[i] |= 1 << (i % 8);
+            add(e, (int64_t)i * CLUSTER, CLUSTER, kind);
+            model[i] |= kind;
             break;
         case 1:
-            del(e, (int64_t)i * CLUSTER, CLUSTER);
-            model[i] &= QCOW2_OL_MAIN_HEADER;   /* stays one */
+            del(e, (int64_t)i * CLUSTER, CLUSTER, kind);
+            model[i] &= ~kind | QCOW2_OL_MAIN_HEADER;   /* stays one */
             break;
         default:
             g_assert_cmphex(hits(e, (int64_t)i * CLUSTER, 1), ==, model[i]);
