@@ -14,6 +14,10 @@
  */
 #include "qemu/osdep.h"
 #include "qcow2-snapshot.h"
+#include "qemu/atomic.h"
+#include "qemu/error.h"
+
+/* ---- Frees ---- */
 
 typedef struct Range {
     uint64_t offset, bytes;
@@ -95,4 +99,82 @@ int qcow2_kinds_in_use(BDRVQcow2State *s, int64_t offset, int64_t bytes)
         }
     }
     return found;
+}
+
+/* ---- L2 tables with more than one user ---- */
+
+static int compare_offsets(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a & QCOW2_L1_OFFSET_MASK;
+    uint64_t y = *(const uint64_t *)b & QCOW2_L1_OFFSET_MASK;
+
+    return x < y ? -1 : x > y;
+}
+
+/* @n L1 entries, sorted, which refer to one table.  Does one of them, or the
+ * refcount, say that there are fewer? */
+static bool REQUIRES(driver_class)
+is_lie(BlockDriverState *bs, const uint64_t *entries, uint32_t n)
+{
+    const BDRVQcow2State *s = bs->opaque;
+    uint64_t offset = entries[0] & QCOW2_L1_OFFSET_MASK;
+    uint64_t refcount = 0;
+
+    for (uint32_t i = 0; i < n; i++) {
+        if (entries[i] & QCOW2_OFLAG_COPIED) {
+            return true;
+        }
+    }
+    /* What cannot be read cannot be relied on either. */
+    return qcow2_get_refcount(bs, offset >> s->cluster_bits, &refcount) < 0 ||
+           refcount < n;
+}
+
+static void REQUIRES(driver_class)
+find_lies(BlockDriverState *bs, const uint64_t *entries, uint32_t size)
+{
+    uint32_t n;
+
+    for (uint32_t i = 0; i < size; i += n) {
+        uint64_t offset = entries[i] & QCOW2_L1_OFFSET_MASK;
+
+        n = 1;
+        while (i + n < size &&
+               (entries[i + n] & QCOW2_L1_OFFSET_MASK) == offset) {
+            n++;
+        }
+        if (offset && n > 1 && is_lie(bs, entries + i, n)) {
+            qcow2_signal_corruption_locked(bs, true, -1, -1,
+                "L2 table at offset %#" PRIx64 " is used %u times", offset, n);
+            return;
+        }
+    }
+}
+
+bool qcow2_check_shared_l2(BlockDriverState *bs, Error **errp)
+{
+    BDRVQcow2State *s = bs->opaque;
+    uint32_t size = s->l1->size;
+    g_autofree uint64_t *entries = NULL;
+    bool shared;
+
+    driver_lock(&s->lock);
+    shared = s->l2_shared;
+    driver_unlock(&s->lock);
+    if (!shared) {
+        return true;
+    }
+    entries = g_try_new(uint64_t, size);
+    if (!entries) {
+        error_setg_errno(errp, ENOMEM, "Could not look at the L1 table");
+        return false;
+    }
+    for (uint32_t i = 0; i < size; i++) {
+        entries[i] = qatomic_read(&s->l1->entries[i]);
+    }
+    qsort(entries, size, sizeof(*entries), compare_offsets);
+    driver_lock(&s->lock);
+    find_lies(bs, entries, size);
+    driver_unlock(&s->lock);
+    return true;
 }

@@ -113,7 +113,7 @@ bool qcow2_reopen_prepare(BlockDriverState *bs, json_t *options, int flags,
     return true;
 }
 
-/* Whoever had it last did not close it properly. */
+/* Whoever had it last did not close it properly, or it lies. */
 static void repair_if_dirty(BlockDriverState *bs)
 {
     BDRVQcow2State *s = bs->opaque;
@@ -122,7 +122,8 @@ static void repair_if_dirty(BlockDriverState *bs)
     driver_lock(&s->lock);
     s->refcounts_suspect = s->incompatible_features & QCOW2_INCOMPAT_DIRTY;
     driver_unlock(&s->lock);
-    if (s->refcounts_suspect && qcow2_repair_dirty(bs, &err) < 0) {
+    if ((s->refcounts_suspect && qcow2_repair_dirty(bs, &err) < 0) ||
+        !qcow2_check_shared_l2(bs, &err)) {
         error_reportf_err(err, "qcow2: '%s' cannot be written: ",
                           bdrv_get_filename(bs));
         qatomic_set(&s->corrupt, true);

@@ -343,7 +343,8 @@ static bool open_image(BlockDriverState *bs, json_t *options, int flags,
         return false;
     }
     if (s->writable && !(flags & BDRV_O_CHECK) &&
-        !(drop_stale_features(bs, h, errp) && repair_if_dirty(bs, errp))) {
+        !(drop_stale_features(bs, h, errp) && repair_if_dirty(bs, errp) &&
+          qcow2_check_shared_l2(bs, errp))) {
         return false;
     }
     /* Damage is repaired, and headers are looked at, without the bits; whoever

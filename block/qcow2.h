@@ -601,6 +601,13 @@ void qcow2_signal_corruption_locked(BlockDriverState *bs, bool fatal,
  * in force now: exact, but for L2 tables of snapshots.  Takes its time. */
 int qcow2_kinds_in_use(BDRVQcow2State *s, int64_t offset, int64_t bytes)
     REQUIRES(driver_class);
+/*
+ * Two entries of the active L1 table may refer to one L2 table, as those of a
+ * disk and its snapshot do: if its refcount says so.  If not, a write would
+ * show in two places, and the image is marked as corrupt.  At open, when it is
+ * writable and the set is filled.  False: no memory.
+ */
+bool qcow2_check_shared_l2(BlockDriverState *bs, Error **errp);
 
 /* ---- qcow2-check.c, qcow2-repair.c: control thread, drained ---- */
 

@@ -281,6 +281,125 @@ static void test_freed_as_data(void)
     }
 }
 
+/* ---- An L2 table that two L1 entries refer to ---- */
+
+#define TABLE_BYTES (CLUSTER / 8 * CLUSTER)     /* that it maps */
+
+/* The disk has two tables' worth, and both are the same one.  @honest:
+ * refcounts say so, as a check counts; @flag: in entries. */
+static WriteLogDisk *shared_disk(bool honest, uint64_t flag)
+{
+    uint8_t image[CLUSTERS * CLUSTER];
+    MemImage *mem = mem_image_new(sizeof(image));
+
+    make_image(image);
+    stq_be_p(image + 24, 2 * TABLE_BYTES);
+    stl_be_p(image + 36, 2);
+    stl_be_p(image + 60, 0);                /* no snapshots */
+    stq_be_p(image + 64, 0);
+    stq_be_p(image + 88, 0);                /* nor bitmaps */
+    memset(image + 112, 0, 32);
+    for (int i = SNAPSHOTS; i < CLUSTERS; i++) {
+        stw_be_p(image + REFBLOCK * CLUSTER + 2 * i, 0);
+    }
+    for (int i = L2; i <= DATA; i++) {
+        stw_be_p(image + REFBLOCK * CLUSTER + 2 * i, honest ? 2 : 1);
+    }
+    stq_be_p(image + L1 * CLUSTER, L2 * CLUSTER);
+    stq_be_p(image + L1 * CLUSTER + 8, L2 * CLUSTER | flag);
+    stq_be_p(image + L2 * CLUSTER, DATA * CLUSTER | flag);
+    memset(image + DATA * CLUSTER, 0x77, CLUSTER);
+    mem_image_write(mem, 0, image, sizeof(image));
+    return write_log_disk_new("hostile", mem);
+}
+
+static void assert_filled(BlockBackend *blk, int64_t offset, uint8_t byte)
+{
+    uint8_t buf[CLUSTER], expected[CLUSTER];
+
+    memset(expected, byte, CLUSTER);
+    g_assert_cmpint(blk_pread(blk, offset, CLUSTER, buf, 0), ==, 0);
+    g_assert_cmpmem(buf, CLUSTER, expected, CLUSTER);
+}
+
+static void check_clean(BlockBackend *blk)
+{
+    BdrvCheckResult res = { 0 };
+
+    g_assert_cmpint(bdrv_check(blk_bs(blk), &res, 0), ==, 0);
+    g_assert_cmpint(res.corruptions + res.leaks + res.check_errors, ==, 0);
+}
+
+/* Both halves are as they were, and each may change without the other. */
+static void use_halves(BlockBackend *blk)
+{
+    uint8_t buf[CLUSTER];
+    QEMUSnapshotInfo sn = { .name = "new", .icount = UINT64_MAX };
+
+    check_clean(blk);
+    assert_filled(blk, 0, 0x77);
+    assert_filled(blk, TABLE_BYTES, 0x77);
+    memset(buf, 0x11, CLUSTER);
+    g_assert_cmpint(blk_pwrite(blk, 0, CLUSTER, buf, 0), ==, 0);
+    g_assert_cmpint(blk_pwrite(blk, CLUSTER, CLUSTER, buf, 0), ==, 0);
+    g_assert_cmpint(blk_flush(blk), ==, 0);
+    assert_filled(blk, TABLE_BYTES, 0x77);
+    assert_filled(blk, TABLE_BYTES + CLUSTER, 0);
+    g_assert_true(bdrv_snapshot_create(blk_bs(blk), &sn, &error_abort));
+    g_assert_cmpint(blk_pdiscard(blk, 0, CLUSTER), ==, 0);
+    g_assert_cmpint(blk_flush(blk), ==, 0);
+    assert_filled(blk, 0, 0);
+    assert_filled(blk, TABLE_BYTES, 0x77);
+    check_clean(blk);
+    g_assert_true(bdrv_snapshot_goto(blk_bs(blk), "new", &error_abort));
+    assert_filled(blk, 0, 0x11);
+    assert_filled(blk, TABLE_BYTES, 0x77);
+    g_assert_true(bdrv_snapshot_delete(blk_bs(blk), "new", &error_abort));
+    g_assert_cmpint(blk_pdiscard(blk, 0, 2 * TABLE_BYTES), ==, 0);
+    g_assert_cmpint(blk_flush(blk), ==, 0);
+    check_clean(blk);
+}
+
+static void test_shared_l2_counted(void)
+{
+    g_autoptr(WriteLogDisk) d = shared_disk(true, 0);
+    BlockBackend *blk = open_disk(d, "all", BDRV_O_RDWR | BDRV_O_UNMAP);
+
+    g_assert_nonnull(blk);
+    use_halves(blk);
+    blk_unref(blk);
+}
+
+/* With one reference, or a flag that says so, nothing is written; a repair
+ * counts them, and then all is well. */
+static void test_shared_l2_lie(void)
+{
+    for (int i = 0; i < 3; i++) {
+        g_autoptr(WriteLogDisk) d = shared_disk(i == 1, i == 0 ? 0 : COPIED);
+        BlockBackend *blk = open_disk(d, "none", 0);
+        BdrvCheckResult res = { 0 };
+
+        assert_filled(blk, TABLE_BYTES, 0x77);
+        g_assert_cmpint(bdrv_check(blk_bs(blk), &res, 0), ==, 0);
+        g_assert_cmpint(res.corruptions, >, 0);
+        blk_unref(blk);
+
+        blk = open_disk(d, "none", BDRV_O_RDWR | BDRV_O_UNMAP);
+        g_assert_nonnull(blk);
+        g_assert_cmpint(blk_pwrite(blk, 0, 1, "x", 0), ==, -EIO);
+        g_assert_cmpint(blk_pdiscard(blk, 0, CLUSTER), ==, -EIO);
+        assert_filled(blk, 0, 0x77);
+        assert_filled(blk, TABLE_BYTES, 0x77);
+        blk_unref(blk);
+
+        repair(d);
+        blk = open_disk(d, "none", BDRV_O_RDWR | BDRV_O_UNMAP);
+        g_assert_nonnull(blk);
+        use_halves(blk);
+        blk_unref(blk);
+    }
+}
+
 /* ---- Snapshots that lie ---- */
 
 typedef struct SnapshotLie {
@@ -387,6 +506,8 @@ int main(int argc, char **argv)
         g_test_add_data_func(path, &snapshot_lies[i], test_snapshot_lie);
     }
     g_test_add_func("/qcow2-hostile/freed-as-data", test_freed_as_data);
+    g_test_add_func("/qcow2-hostile/shared-l2/counted", test_shared_l2_counted);
+    g_test_add_func("/qcow2-hostile/shared-l2/lie", test_shared_l2_lie);
     g_test_add_func("/qcow2-hostile/encryption-header", test_crypto_header);
     ret = g_test_run();
     block_graph_free(graph);
