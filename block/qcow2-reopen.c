@@ -61,6 +61,7 @@ static bool prepare_writable(BlockDriverState *bs, Error **errp)
     features = s->incompatible_features;
     driver_unlock(&s->lock);
     return qcow2_check_writable(features, errp) &&
+           qcow2_snapshots_may_change(s, errp) &&
            qcow2_list_metadata(bs, errp) &&
            qcow2_list_snapshot_metadata(bs, errp);
 }

@@ -77,18 +77,42 @@ void qcow2_snapshot_parse_rest(const BDRVQcow2State *s, const uint8_t *p,
     sn->name = g_strndup((const char *)p + head->id_size, head->name_size);
 }
 
+bool qcow2_snapshots_may_change(const BDRVQcow2State *s, Error **errp)
+{
+    if (s->snapshots_cut_off) {
+        error_setg(errp, "The snapshot table lies beyond the end of the file");
+        error_append_hint(errp, "You can open the image read-only, or replace "
+                          "the table with qemu-img check -r all\n");
+    }
+    return !s->snapshots_cut_off;
+}
+
+/*
+ * What is past the end of the file reads as zeroes.  But nobody is to write
+ * there: the next cluster that is allocated could become part of the table.
+ */
 static bool read_bytes(BlockDriverState *bs, int64_t offset, int64_t bytes,
                        void *buf, Error **errp)
 {
+    BDRVQcow2State *s = bs->opaque;
     int64_t length = bdrv_getlength(bs->file->bs);
+    int64_t inside = CLAMP(length - offset, 0, bytes);
+    /* 8: entries begin at multiples of it. */
     int ret = length < 0 ? length :
-              offset > length - bytes ? -EINVAL :
-              bdrv_pread(bs->file, offset, bytes, buf, 0);
+              offset > INT64_MAX - 8 - bytes ? -EINVAL : 0;
 
+    if (ret == 0 && inside < bytes) {
+        s->snapshots_cut_off = true;
+        memset((uint8_t *)buf + inside, 0, bytes - inside);
+    }
+    if (ret == 0 && inside) {
+        ret = bdrv_pread(bs->file, offset, inside, buf, 0);
+    }
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Failed to read snapshot table");
+        return false;
     }
-    return ret >= 0;
+    return !s->writable || qcow2_snapshots_may_change(s, errp);
 }
 
 /* Read entry @i at *@offset, which moves on to the next. */
@@ -128,6 +152,7 @@ bool qcow2_read_snapshots(BlockDriverState *bs, Error **errp)
     int64_t offset = s->snapshots_offset;
     uint32_t n = s->nb_snapshots;
 
+    s->snapshots_cut_off = false;
     if (!n) {
         s->snapshots_offset = 0;
         return true;

@@ -52,6 +52,9 @@ void qcow2_snapshot_parse_rest(const BDRVQcow2State *s, const uint8_t *p,
 
 /* Read the table that the header names, at open. */
 bool qcow2_read_snapshots(BlockDriverState *bs, Error **errp);
+/* Is all of it there, so that the image may be written?  Known once it was
+ * read. */
+bool qcow2_snapshots_may_change(const BDRVQcow2State *s, Error **errp);
 void qcow2_free_snapshots(BDRVQcow2State *s);
 void qcow2_snapshot_clear(Qcow2Snapshot *sn);
 /*

@@ -274,6 +274,7 @@ typedef struct BDRVQcow2State {
     /* Snapshots, bitmaps: change only while drained. */
     int64_t snapshots_offset, snapshots_size;
     uint32_t nb_snapshots;
+    bool snapshots_cut_off;         /* the table ends behind the file */
     bool shows_snapshot;            /* l1 and disk_size are those of one: the
                                      * image must not become writable */
     Qcow2Snapshot *snapshots;

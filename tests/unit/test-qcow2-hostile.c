@@ -408,17 +408,18 @@ typedef struct SnapshotLie {
     int width;                  /* bytes */
     uint32_t value;
     bool opens;
+    bool read_only;             /* only so: the table ends behind the file */
 } SnapshotLie;
 
 #define ENTRY (SNAPSHOTS * CLUSTER)
 
 static const SnapshotLie snapshot_lies[] = {
-    { "many", 60, 4, 65536, false },
-    { "larger-l1", ENTRY + 8, 4, CLUSTER / 8, true },
-    { "long-id", ENTRY + 12, 2, UINT16_MAX, false },
-    { "long-name", ENTRY + 14, 2, UINT16_MAX, false },
-    { "much-extra", ENTRY + 36, 4, 1025, false },
-    { "endless-extra", ENTRY + 36, 4, UINT32_MAX, false },
+    { "many", 60, 4, 65536, true, true },
+    { "larger-l1", ENTRY + 8, 4, CLUSTER / 8, true, false },
+    { "long-id", ENTRY + 12, 2, UINT16_MAX, true, true },
+    { "long-name", ENTRY + 14, 2, UINT16_MAX, true, true },
+    { "much-extra", ENTRY + 36, 4, 1025, false, false },
+    { "endless-extra", ENTRY + 36, 4, UINT32_MAX, false, false },
 };
 
 static void test_snapshot_lie(const void *opaque)
@@ -438,12 +439,14 @@ static void test_snapshot_lie(const void *opaque)
     }
     mem_image_write(mem, 0, image, sizeof(image));
     d = write_log_disk_new("hostile", mem);
-    g_assert_null(lie->opens ? NULL : open_disk(d, "all", BDRV_O_RDWR));
+    g_assert_null(lie->opens && !lie->read_only ? NULL :
+                  open_disk(d, "all", BDRV_O_RDWR));
     blk = open_disk(d, "all", 0);
     g_assert_true(!!blk == lie->opens);
     if (blk) {
         /* It may have more entries than its disk needs. */
-        g_assert_true(bdrv_snapshot_load_tmp(blk_bs(blk), NULL, "s",
+        g_assert_true(lie->read_only ||
+                      bdrv_snapshot_load_tmp(blk_bs(blk), NULL, "s",
                                              &error_abort));
         g_assert_cmpint(blk_pread(blk, 0, DISK, buf, 0), ==, 0);
         g_assert_cmpint(buf[0], ==, 0x77);

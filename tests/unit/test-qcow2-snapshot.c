@@ -358,6 +358,46 @@ static void test_l1_longer_than_file(void)
     image_destroy(&img);
 }
 
+static BlockBackend *try_open(const Image *img, int flags, Error **errp)
+{
+    return blk_new_open(img->graph, img->path, NULL,
+                        json_pack("{s:s}", "driver", "qcow2"), flags, errp);
+}
+
+/* A table that is not in the file: others take it for zeroes, and so do we as
+ * long as nobody writes. */
+static void test_table_behind_the_file(void)
+{
+    static const char beyond[] =
+        "The snapshot table lies beyond the end of the file";
+    Image img = { 0 };
+    g_autoptr(Error) err = NULL;
+    g_autoptr(Error) reopen_err = NULL;
+    QEMUSnapshotInfo *list = NULL;
+    size_t n = 0;
+
+    image_create(&img, layouts[0]);
+    image_write(&img, 0, 4 * KiB, 1);
+    g_assert_true(take(&img, "a", &error_abort));
+    image_close(&img);
+    patch(img.path, 64, 1);                     /* its upper half */
+    g_assert_null(try_open(&img, BDRV_O_RDWR, &err));
+    g_assert_cmpstr(error_get_pretty(err), ==, beyond);
+
+    image_open(&img, 0);
+    assert_contents(img.blk, img.model);
+    g_assert_true(bdrv_snapshot_list(blk_bs(img.blk), &list, &n,
+                                     &error_abort));
+    g_assert_cmpint(n, ==, 1);
+    g_assert_cmpstr(list->name, ==, "");
+    g_free(list);
+    g_assert_false(bdrv_reopen(blk_bs(img.blk),
+                               json_pack("{s:b}", "read-only", 0),
+                               &reopen_err));
+    g_assert_cmpstr(error_get_pretty(reopen_err), ==, beyond);
+    image_destroy(&img);
+}
+
 /* ---- Nothing ---- */
 
 static void check_closed(Image *img)
@@ -517,6 +557,8 @@ int main(int argc, char **argv)
     g_test_add_func("/qcow2-snapshot/entry/without-disk-size",
                     test_without_disk_size);
     g_test_add_func("/qcow2-snapshot/entry/bad-disk-size", test_bad_disk_size);
+    g_test_add_func("/qcow2-snapshot/lies/table-behind-the-file",
+                    test_table_behind_the_file);
     g_test_add_func("/qcow2-snapshot/lies/l1-longer-than-file",
                     test_l1_longer_than_file);
     g_test_add_func("/qcow2-snapshot/empty-disk", test_empty_disk);
