@@ -69,7 +69,7 @@ static bool prepare_writable(BlockDriverState *bs, Error **errp)
 static bool prepare_read_only(BlockDriverState *bs, Reopen *r, Error **errp)
 {
     BDRVQcow2State *s = bs->opaque;
-    int ret;
+    int ret = 0;
 
     if (!qatomic_read(&s->corrupt)) {
         if (!qcow2_store_dirty_bitmaps(bs, false, errp)) {
@@ -78,7 +78,10 @@ static bool prepare_read_only(BlockDriverState *bs, Reopen *r, Error **errp)
         r->stored = true;
     }
     driver_lock(&s->lock);
-    ret = qatomic_read(&s->corrupt) ? 0 : qcow2_settle(bs);
+    if (!qatomic_read(&s->corrupt)) {
+        ret = qcow2_settle(bs);
+        qcow2_complete_file(bs);
+    }
     driver_unlock(&s->lock);
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Failed to write the image's metadata");

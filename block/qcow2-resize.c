@@ -469,11 +469,31 @@ static int REQUIRES(driver_class) shorten_file(BlockDriverState *bs)
     if (ret < 0 || last << s->cluster_bits >= length) {
         return ret;
     }
+    s->data_end = MIN(s->data_end, last << s->cluster_bits);
     driver_unlock(&s->lock);
     ok = bdrv_truncate(bs->file, last << s->cluster_bits, false,
                        PREALLOC_MODE_OFF, 0, NULL);
     driver_lock(&s->lock);
     return ok ? 0 : -EIO;
+}
+
+/* Nobody writes just now, so nothing is cut off. */
+void qcow2_complete_file(BlockDriverState *bs)
+{
+    BDRVQcow2State *s = bs->opaque;
+    int64_t length = s->data_end ? bdrv_getlength(bs->file->bs) : 0;
+    int64_t end = s->data_end;
+    bool ok = length >= 0;
+
+    /* The length that we are told is in whole sectors. */
+    if (ok && end && length <= end) {
+        driver_unlock(&s->lock);
+        ok = bdrv_truncate(bs->file, end, false, PREALLOC_MODE_OFF, 0, NULL);
+        driver_lock(&s->lock);
+    }
+    if (!ok) {
+        warn_report("Failed to complete the last cluster of the image");
+    }
 }
 
 static bool shrink(BlockDriverState *bs, int64_t new, Error **errp)

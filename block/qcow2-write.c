@@ -410,6 +410,9 @@ chunk_link(BlockDriverState *bs, Chunk *c)
             qcow2_free_entry_later(bs, old.l2, QCOW2_DISCARD_OTHER);
         }
     }
+    if (ret == 0 && c->is_new) {
+        s->data_end = MAX(s->data_end, c->host + c->length);
+    }
     return ret;
 }
 

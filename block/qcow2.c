@@ -388,6 +388,7 @@ static void qcow2_close(BlockDriverState *bs)
     driver_lock(&s->lock);
     if (s->writable && !qatomic_read(&s->corrupt)) {
         ret = qcow2_settle(bs);
+        qcow2_complete_file(bs);
     }
     qcow2_places_drop(bs);
     qcow2_frees_destroy(s);
@@ -467,6 +468,7 @@ static bool qcow2_inactivate(BlockDriverState *bs, Error **errp)
     driver_lock(&s->lock);
     if (s->writable && !qatomic_read(&s->corrupt)) {
         ret = qcow2_settle(bs);
+        qcow2_complete_file(bs);
     }
     driver_unlock(&s->lock);
     if (ret < 0) {

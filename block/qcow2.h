@@ -244,6 +244,8 @@ typedef struct BDRVQcow2State {
     uint64_t freed_count GUARDED_BY(driver_class);          /* wraps */
     uint64_t high_cluster GUARDED_BY(driver_class);  /* never used from here;
                                                       * 0: not yet known */
+    int64_t data_end GUARDED_BY(driver_class);  /* of clusters with data that
+                                                 * we have allocated */
     int64_t free_byte_offset GUARDED_BY(driver_class);      /* compressed */
 
     /* The active L1 table (qcow2-l2.c). */
@@ -698,6 +700,10 @@ BdrvMapResult qcow2_map_request(BlockDriverState *bs, BdrvTrackedRequest *req,
                                 BdrvMapping *mapping);
 int qcow2_save_vmstate(BlockDriverState *bs, int64_t pos, QEMUIOVector *qiov);
 int qcow2_load_vmstate(BlockDriverState *bs, int64_t pos, QEMUIOVector *qiov);
+/* Drained: make the file as long as the clusters with data that were allocated,
+ * the last of which may not be written to its end.  Others take the file's
+ * length at its word.  What fails is said; it does no harm. */
+void qcow2_complete_file(BlockDriverState *bs) REQUIRES(driver_class);
 bool qcow2_truncate(BlockDriverState *bs, int64_t offset, bool exact,
                     PreallocMode prealloc, int flags, Error **errp);
 extern const char *const qcow2_blockdev_create_keys[];

@@ -5,6 +5,7 @@
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
 #include "qemu/osdep.h"
+#include <sys/stat.h>
 #include "qcow2-image.h"
 #include "test-driver.h"
 
@@ -89,6 +90,47 @@ static void random_request(GRand *rnd, Qcow2Image *img, unsigned seed)
     default:
         qcow2_image_write(img, offset, bytes, seed, 0);
         break;
+    }
+}
+
+static int64_t file_size(const char *path)
+{
+    struct stat st;
+
+    g_assert_cmpint(stat(path, &st), ==, 0);
+    return st.st_size;
+}
+
+/* Data in a part of the last cluster only: the rest is not written, but in the
+ * end the file has it all. */
+static void test_whole_clusters(void)
+{
+    static const char *const options[] = {
+        "cluster_size=65536", "cluster_size=2097152", "cluster_size=4096",
+        "cluster_size=65536,extended_l2=on", "cluster_size=512,compat=0.10",
+    };
+
+    for (size_t i = 0; i < 2 * ARRAY_SIZE(options); i++) {
+        g_autoptr(Qcow2Image) img = NULL;
+
+        if (!qcow2_image_can_run()) {
+            return;
+        }
+        img = qcow2_image_new(options[i / 2], 8 * MiB, false);
+        qcow2_image_open(img, NULL);
+        g_assert_cmpint(qcow2_image_write(img, 100, 100, 1, 0), ==, 0);
+        g_assert_cmpint(qcow2_image_write(img, 4 * MiB, 5000, 2, 0), ==, 0);
+        if (i % 2) {
+            g_assert_true(blk_set_perm(img->blk, BLK_PERM_CONSISTENT_READ,
+                                       BLK_PERM_ALL, &error_abort));
+            g_assert_true(bdrv_reopen(blk_bs(img->blk),
+                                      json_pack("{s:b}", "read-only", 1),
+                                      &error_abort));
+            g_assert_cmpint(file_size(img->path) % img->cluster_size, ==, 0);
+        }
+        qcow2_image_close(img);
+        g_assert_cmpint(file_size(img->path) % img->cluster_size, ==, 0);
+        qcow2_image_assert_good(img);
     }
 }
 
@@ -308,6 +350,8 @@ int main(int argc, char **argv)
 
         g_test_add_data_func(name, &geometries[i], test_random);
     }
+    g_test_add_func("/qcow2-write/file-ends-with-a-cluster",
+                    test_whole_clusters);
     g_test_add_func("/qcow2-write/compressed/in-two-steps", test_two_steps);
     g_test_add_func("/qcow2-write/compressed/in-two-steps-errors",
                     test_two_steps_errors);
