@@ -76,8 +76,8 @@ static bool bitmap_is_valid(const BDRVQcow2State *s, const uint8_t *p)
            p[17] <= QCOW2_BITMAP_MAX_GRANULARITY_BITS;
 }
 
-/* The entry of the directory at @pos of it. */
-static int count_bitmap(Qcow2Check *chk, uint64_t *pos)
+/* The entry of the directory at @pos of it: its table is one of @tables. */
+static int take_bitmap(Qcow2Check *chk, uint64_t *pos, GArray *tables)
 {
     BDRVQcow2State *s = chk->s;
     uint8_t buf[BITMAP_ENTRY_SIZE];
@@ -101,28 +101,49 @@ static int count_bitmap(Qcow2Check *chk, uint64_t *pos)
         return broken_bitmaps("Bitmap doesn't satisfy the constraints");
     }
     *pos += length;
-    return count_bitmap_table(chk, ldq_be_p(buf), ldl_be_p(buf + 8));
+    qcow2_check_tables_add(tables, ldq_be_p(buf),
+                           ldl_be_p(buf + 8) * (uint64_t)sizeof(uint64_t));
+    return 0;
+}
+
+static int count_tables(Qcow2Check *chk, GArray *tables)
+{
+    int ret = qcow2_check_tables_share(chk, tables);
+
+    for (guint i = 0; i < tables->len && ret == 0; i++) {
+        Qcow2SharedTable *t = &g_array_index(tables, Qcow2SharedTable, i);
+
+        chk->users = t->users;
+        ret = !t->users ? 0 :
+              count_bitmap_table(chk, t->offset, t->bytes / sizeof(uint64_t));
+    }
+    chk->users = 0;
+    return ret;
 }
 
 int qcow2_check_count_bitmaps(Qcow2Check *chk)
 {
     BDRVQcow2State *s = chk->s;
+    GArray *tables;
     uint64_t pos = 0;
     int ret = 0;
 
     if (!s->nb_bitmaps) {
         return 0;
     }
+    tables = qcow2_check_tables_new();
     qcow2_check_count(chk, s->bitmap_directory_offset,
                       s->bitmap_directory_size);
     for (uint32_t i = 0; i < s->nb_bitmaps && ret == 0; i++) {
         ret = pos == s->bitmap_directory_size ?
               broken_bitmaps("Less bitmaps found than specified in header "
-                             "extension") : count_bitmap(chk, &pos);
+                             "extension") : take_bitmap(chk, &pos, tables);
     }
     if (ret == 0 && pos != s->bitmap_directory_size) {
         ret = broken_bitmaps("More bitmaps found than specified in header "
                              "extension");
     }
+    ret = ret < 0 ? ret : count_tables(chk, tables);
+    g_array_free(tables, true);
     return ret;
 }

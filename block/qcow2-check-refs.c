@@ -177,6 +177,40 @@ void qcow2_refs_add(Qcow2RefMap *m, int64_t first, int64_t n)
     }
 }
 
+static void REQUIRES(leaf_class)
+add_times_locked(Qcow2RefMap *m, int64_t cluster, uint32_t times)
+{
+    uint8_t *byte = &m->bytes[cluster];
+    uint64_t refs;
+    uint8_t old;
+
+    do {
+        old = qatomic_read(byte);
+        refs = times + (old != QCOW2_REFS_BYTE_MANY ? old : (uintptr_t)
+                        g_hash_table_lookup(m->many, key_of(cluster)));
+        if (refs >= QCOW2_REFS_BYTE_MANY) {
+            put_many(m, cluster, refs);
+        }
+    } while (qatomic_cmpxchg(byte, old, MIN(refs, QCOW2_REFS_BYTE_MANY)) !=
+             old);
+}
+
+void qcow2_refs_add_times(Qcow2RefMap *m, int64_t first, int64_t n,
+                          uint32_t times)
+{
+    if (times == 1) {
+        qcow2_refs_add(m, first, n);
+        return;
+    }
+    assert(first >= 0 && n > 0 && n <= m->n - first);
+    touch(m, first, first + n - 1);
+    leaf_lock(&m->lock);
+    for (int64_t c = first; c < first + n; c++) {
+        add_times_locked(m, c, times);
+    }
+    leaf_unlock(&m->lock);
+}
+
 /* ---- One thread ---- */
 
 uint64_t qcow2_refs_get(const Qcow2RefMap *m, int64_t cluster)

@@ -292,6 +292,12 @@ static int count_snapshot_l1(Qcow2Check *chk, const Qcow2Snapshot *sn)
                                 bytes / sizeof(uint64_t), false);
 }
 
+static bool is_good_l1(const Qcow2Check *chk, const Qcow2Snapshot *sn)
+{
+    return !(sn->l1_table_offset & (chk->s->cluster_size - 1)) &&
+           sn->l1_size <= QCOW2_MAX_L1_SIZE / sizeof(uint64_t);
+}
+
 static int count_snapshot(Qcow2Check *chk, const Qcow2Snapshot *sn)
 {
     if (sn->l1_table_offset & (chk->s->cluster_size - 1)) {
@@ -330,11 +336,24 @@ static void count_table(Qcow2Check *chk)
 
 int qcow2_check_count_snapshots(Qcow2Check *chk)
 {
-    int ret = 0;
+    GArray *tables = qcow2_check_tables_new();
+    int ret;
 
-    for (uint32_t i = 0; i < chk->n_snapshots && ret == 0; i++) {
-        ret = count_snapshot(chk, &chk->snapshots[i]);
+    for (uint32_t i = 0; i < chk->n_snapshots; i++) {
+        qcow2_check_tables_add(tables, chk->snapshots[i].l1_table_offset,
+                               is_good_l1(chk, &chk->snapshots[i]) ?
+                               chk->snapshots[i].l1_size * sizeof(uint64_t) :
+                               0);
     }
+    ret = qcow2_check_tables_share(chk, tables);
+    for (uint32_t i = 0; i < tables->len && ret == 0; i++) {
+        Qcow2SharedTable *t = &g_array_index(tables, Qcow2SharedTable, i);
+
+        chk->users = t->bytes ? t->users : 1;
+        ret = chk->users ? count_snapshot(chk, &chk->snapshots[i]) : 0;
+    }
+    chk->users = 0;
+    g_array_free(tables, true);
     if (ret == 0) {
         count_table(chk);
     }

@@ -149,12 +149,15 @@ static bool is_simple_table(const Qcow2Check *chk, const uint64_t *words)
 
 static void add_refs(Walk *w, int64_t first, int64_t n)
 {
+    uint32_t times = MAX(w->chk->users, 1);
+
     if (!w->take_back) {
-        qcow2_refs_add(w->chk->refs, first, n);
+        qcow2_refs_add_times(w->chk->refs, first, n, times);
         return;
     }
     for (int64_t c = first; c < first + n; c++) {
-        qcow2_refs_set(w->chk->refs, c, qcow2_refs_get(w->chk->refs, c) - 1);
+        qcow2_refs_set(w->chk->refs, c,
+                       qcow2_refs_get(w->chk->refs, c) - times);
     }
 }
 

@@ -105,9 +105,17 @@ bool qcow2_check_inside(const Qcow2Check *chk, uint64_t offset, uint64_t bytes)
 
 static void count_careful(Qcow2Check *chk, int64_t first, int64_t last)
 {
+    uint32_t users = MAX(chk->users, 1);
+
     for (int64_t c = first; c <= last; c++) {
-        if (qcow2_refs_get(chk->refs, c) < chk->s->refcount_max) {
-            qcow2_refs_add(chk->refs, c, 1);
+        uint64_t refs = qcow2_refs_get(chk->refs, c);
+        uint32_t times = refs >= chk->s->refcount_max ? 0 :
+                         MIN(users, chk->s->refcount_max - refs);
+
+        if (times) {
+            qcow2_refs_add_times(chk->refs, c, 1, times);
+        }
+        if (times == users) {
             continue;
         }
         qcow2_check_say("ERROR: overflow cluster offset=0x%" PRIx64 "\n"

@@ -28,6 +28,10 @@ void qcow2_refs_free(Qcow2RefMap *m);
 /* Any thread: one more for each of @n clusters from @first on. */
 void qcow2_refs_add(Qcow2RefMap *m, int64_t first, int64_t n);
 
+/* The same, @times (at least 1). */
+void qcow2_refs_add_times(Qcow2RefMap *m, int64_t first, int64_t n,
+                          uint32_t times);
+
 /* The rest: one thread, no other about. */
 
 uint64_t qcow2_refs_get(const Qcow2RefMap *m, int64_t cluster);
@@ -87,6 +91,8 @@ typedef struct Qcow2Check {
     /* Of each L1 entry of the active disk; NULL: not known, as in a repair,
      * which may change tables. */
     Qcow2TableRun *runs;
+    uint32_t users;                 /* of the table that is gone through: each
+                                     * reference counts so often; 0 is 1 */
 
     /* Copies of the state's. */
     int64_t reftable_offset;
@@ -133,6 +139,22 @@ bool qcow2_check_inside(const Qcow2Check *chk, uint64_t offset,
  * statistics.  0 or -errno. */
 int qcow2_check_count_l1(Qcow2Check *chk, int64_t offset,
                          const uint64_t *entries, uint32_t n, bool active);
+
+/* ---- qcow2-check-shared.c: a table with several users counts once ---- */
+
+typedef struct Qcow2SharedTable {
+    uint64_t offset, bytes;
+    uint32_t order;                 /* as they were added */
+    uint32_t users;                 /* 0: an earlier one stands for it, too */
+} Qcow2SharedTable;
+
+/* Of Qcow2SharedTable. */
+GArray *qcow2_check_tables_new(void);
+void qcow2_check_tables_add(GArray *tables, uint64_t offset, uint64_t bytes);
+/* Find out the users; the order stays.  -EINVAL, and a complaint: they take
+ * more than the file has. */
+int qcow2_check_tables_share(Qcow2Check *chk, GArray *tables);
+
 /* qcow2-check-bitmaps.c */
 int qcow2_check_count_bitmaps(Qcow2Check *chk);
 

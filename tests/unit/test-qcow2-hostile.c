@@ -455,6 +455,169 @@ static void test_snapshot_lie(const void *opaque)
     assert_header(d, image);
 }
 
+/* ---- A table that thousands have ---- */
+
+#define BIG 4096                /* a cluster of this image */
+#define CROWD 20000
+
+/* Clusters: header, refcount table and block, L1, L2, data, the table of the
+ * crowd, what that refers to; then the list of the crowd, to the end. */
+enum { CROWD_TABLE = 6, CROWD_L2, CROWD_LIST };
+
+static void put_refcount(MemImage *mem, int cluster, uint16_t refcount)
+{
+    uint8_t be[2];
+
+    stw_be_p(be, refcount);
+    mem_image_write(mem, 2 * BIG + 2 * cluster, be, 2);
+}
+
+static void put_word(MemImage *mem, int64_t at, uint64_t word)
+{
+    uint8_t be[8];
+
+    stq_be_p(be, word);
+    mem_image_write(mem, at, be, 8);
+}
+
+static MemImage *crowd_image(int64_t list_bytes)
+{
+    int clusters = CROWD_LIST + DIV_ROUND_UP(list_bytes, BIG);
+    MemImage *mem = mem_image_new((int64_t)clusters * BIG);
+    uint8_t h[BIG] = { 0 };
+
+    put_header(h);
+    stl_be_p(h + 20, 12);
+    stq_be_p(h + 40, 3 * BIG);
+    stq_be_p(h + 48, BIG);
+    stl_be_p(h + 60, 0);
+    stq_be_p(h + 64, 0);
+    memset(h + 88, 0, 8);
+    memset(h + 112, 0, 32);
+    mem_image_write(mem, 0, h, BIG);
+    put_word(mem, BIG, 2 * BIG);
+    put_word(mem, 3 * BIG, 4 * BIG | COPIED);
+    put_word(mem, 4 * BIG, 5 * BIG | COPIED);
+    put_word(mem, CROWD_TABLE * BIG, CROWD_L2 * BIG);
+    for (int i = 0; i < clusters; i++) {
+        put_refcount(mem, i, i == CROWD_TABLE || i == CROWD_L2 ? CROWD : 1);
+    }
+    return mem;
+}
+
+/* @step: from one L1 table to the next; 0: they are one. */
+static MemImage *crowd_of_snapshots(uint32_t l1_size, int64_t step)
+{
+    MemImage *mem = crowd_image(CROWD * 64);
+    uint8_t b[8];
+
+    for (int i = 0; i < CROWD; i++) {
+        uint8_t entry[64] = { 0 };
+
+        stq_be_p(entry, CROWD_TABLE * BIG + i * step);
+        stl_be_p(entry + 8, l1_size);
+        stw_be_p(entry + 12, 1);
+        stl_be_p(entry + 36, 16);
+        stq_be_p(entry + 48, DISK);
+        entry[56] = '1';
+        mem_image_write(mem, CROWD_LIST * BIG + i * 64, entry, 64);
+    }
+    stl_be_p(b, CROWD);
+    mem_image_write(mem, 60, b, 4);
+    put_word(mem, 64, CROWD_LIST * BIG);
+    return mem;
+}
+
+static MemImage *crowd_of_bitmaps(uint32_t table_size)
+{
+    MemImage *mem = crowd_image(CROWD * 32);
+    uint8_t ext[32] = { 0 };
+
+    for (int i = 0; i < CROWD; i++) {
+        uint8_t entry[32] = { 0 };
+
+        stq_be_p(entry, CROWD_TABLE * BIG);
+        stl_be_p(entry + 8, table_size);
+        entry[16] = 1;
+        entry[17] = 16;
+        stw_be_p(entry + 18, 5);
+        g_snprintf((char *)entry + 24, 6, "%05d", i);
+        mem_image_write(mem, CROWD_LIST * BIG + i * 32, entry, 32);
+    }
+    put_word(mem, 88, 1);
+    stl_be_p(ext, 0x23852875);
+    stl_be_p(ext + 4, 24);
+    stl_be_p(ext + 8, CROWD);
+    stq_be_p(ext + 16, CROWD * 32);
+    stq_be_p(ext + 24, CROWD_LIST * BIG);
+    mem_image_write(mem, 112, ext, 32);
+    return mem;
+}
+
+/* Of an image that becomes the disk's. */
+static int check_crowd(MemImage *mem, BdrvCheckResult *res)
+{
+    g_autoptr(WriteLogDisk) d = write_log_disk_new("hostile", mem);
+    BlockBackend *blk = open_disk(d, "cached", BDRV_O_CHECK);
+    int ret;
+
+    g_assert_nonnull(blk);
+    memset(res, 0, sizeof(*res));
+    ret = bdrv_check(blk_bs(blk), res, 0);
+    blk_unref(blk);
+    return ret;
+}
+
+/* Each of them counts. */
+static void test_crowd_counts(void)
+{
+    BdrvCheckResult res;
+
+    for (int more = 0; more < 2; more++) {
+        MemImage *snapshots = crowd_of_snapshots(BIG / 8, 0);
+        MemImage *bitmaps = crowd_of_bitmaps(1);
+
+        put_refcount(snapshots, CROWD_L2, CROWD + more);
+        put_refcount(bitmaps, CROWD_L2, CROWD - more);
+        g_assert_cmpint(check_crowd(snapshots, &res), ==, 0);
+        g_assert_cmpint(res.leaks, ==, more);
+        g_assert_cmpint(res.corruptions + res.check_errors, ==, 0);
+        g_assert_cmpint(check_crowd(bitmaps, &res), ==, 0);
+        g_assert_cmpint(res.corruptions, ==, more);
+        g_assert_cmpint(res.leaks + res.check_errors, ==, 0);
+    }
+}
+
+/* Without the table being gone through for each: it has 512 tables to look at,
+ * or as many clusters, which for all of the crowd takes minutes. */
+static void test_crowd_is_bounded(void)
+{
+    MemImage *snapshots = crowd_of_snapshots(BIG / 8, 0);
+    MemImage *bitmaps = crowd_of_bitmaps(BIG / 8);
+    BdrvCheckResult res;
+
+    for (int i = 0; i < BIG / 8; i++) {
+        put_word(snapshots, CROWD_TABLE * BIG + 8 * i, CROWD_L2 * BIG);
+        put_word(bitmaps, CROWD_TABLE * BIG + 8 * i, CROWD_L2 * BIG);
+    }
+    g_test_timer_start();
+    g_assert_cmpint(check_crowd(snapshots, &res), ==, 0);
+    g_assert_cmpint(res.corruptions, >, 0);
+    g_assert_cmpint(check_crowd(bitmaps, &res), ==, 0);
+    g_assert_cmpint(res.corruptions, >, 0);
+    g_assert_cmpfloat(g_test_timer_elapsed(), <, 30);
+}
+
+/* Nor are tables that overlap gone through. */
+static void test_crowd_overlaps(void)
+{
+    BdrvCheckResult res;
+
+    g_assert_cmpint(check_crowd(crowd_of_snapshots(BIG, BIG), &res), ==,
+                    -EINVAL);
+    g_assert_cmpint(res.check_errors, ==, 1);
+}
+
 /* ---- An encryption header that lies ---- */
 
 static void test_crypto_header(void)
@@ -511,6 +674,9 @@ int main(int argc, char **argv)
     g_test_add_func("/qcow2-hostile/freed-as-data", test_freed_as_data);
     g_test_add_func("/qcow2-hostile/shared-l2/counted", test_shared_l2_counted);
     g_test_add_func("/qcow2-hostile/shared-l2/lie", test_shared_l2_lie);
+    g_test_add_func("/qcow2-hostile/crowd/counts", test_crowd_counts);
+    g_test_add_func("/qcow2-hostile/crowd/is-bounded", test_crowd_is_bounded);
+    g_test_add_func("/qcow2-hostile/crowd/overlaps", test_crowd_overlaps);
     g_test_add_func("/qcow2-hostile/encryption-header", test_crypto_header);
     ret = g_test_run();
     block_graph_free(graph);
