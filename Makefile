@@ -13,10 +13,11 @@ $(BUILD_DIR)/build.ninja:
 check: all
 	meson test -C $(BUILD_DIR) --print-errorlogs
 
-# The random proofs, twenty times as long.
+# The random proofs and the fuzzer's mutations, so many times as long.
+LONG ?= 20
 check-long: all
-	THREADBLOCK_LONG=1 meson test -C $(BUILD_DIR) --suite proof \
-	    --timeout-multiplier 20 --print-errorlogs
+	THREADBLOCK_LONG=$(LONG) meson test -C $(BUILD_DIR) --suite proof \
+	    --suite fuzz --timeout-multiplier $(LONG) --print-errorlogs
 
 install: all
 	meson install -C $(BUILD_DIR)

@@ -7,9 +7,10 @@
  * PATH is an input, or a folder of inputs.  One whose name ends in .od is the
  * output of "od -A x -t x1": so does the corpus stand in the tree, where people
  * can read it.  Each input is run as it is, then COUNT mutations of it, by
- * seeds from SEED on (with --tap 150, with THREADBLOCK_LONG=1 twenty times as
- * many, unless told otherwise; else none).  What fails is named with its seed:
- * --seed=N --count=1 does that one again, and --unpack writes it to a file.
+ * seeds from SEED on (with --tap 150, N times as many with THREADBLOCK_LONG=N
+ * in the environment, unless told otherwise; else none).  What fails is named
+ * with its seed: --seed=N --count=1 does that one again, and --unpack writes it
+ * to a file.
  *
  * Without --tap one failure ends it as it would any program, so that a debugger
  * sees it, and AFL++; "-" is standard input.  With --tap, each input and target
@@ -271,6 +272,7 @@ int main(int argc, char **argv)
 {
     g_autoptr(GOptionContext) options = g_option_context_new("PATH...");
     g_autoptr(GPtrArray) inputs = g_ptr_array_new_with_free_func(free_input);
+    const char *times = getenv("THREADBLOCK_LONG");
 
     g_option_context_add_main_entries(options, entries, NULL);
     if (!g_option_context_parse(options, &argc, &argv, NULL) || argc < 2) {
@@ -286,8 +288,7 @@ int main(int argc, char **argv)
         return 0;
     }
     if (count < 0) {
-        count = !tap ? 0 : DEFAULT_COUNT * (getenv("THREADBLOCK_LONG") ? 20
-                                                                       : 1);
+        count = !tap ? 0 : DEFAULT_COUNT * (times ? MAX(atoi(times), 1) : 1);
     }
     seed_now = mmap(NULL, sizeof(*seed_now), PROT_READ | PROT_WRITE,
                     MAP_SHARED | MAP_ANONYMOUS, -1, 0);

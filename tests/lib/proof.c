@@ -76,7 +76,7 @@ int proof_scale(void)
 {
     const char *value = getenv("THREADBLOCK_LONG");
 
-    return value && *value && strcmp(value, "0") ? 20 : 1;
+    return value ? CLAMP(atoi(value), 1, 1000) : 1;
 }
 
 /* What sanitizers are to find is not in the images, and they take time. */

@@ -126,7 +126,7 @@ int proof_run_tests(const char *what, void (*crash)(const void *variant),
                     void (*fail_nth)(const void *variant),
                     const void *variants, size_t n, size_t size);
 
-/* 1, or much more if THREADBLOCK_LONG is set: how long to go on. */
+/* How many times as long to go on: THREADBLOCK_LONG, or 1. */
 int proof_scale(void);
 uint32_t proof_seed(void);
 
