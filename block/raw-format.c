@@ -3,7 +3,9 @@
  * bytes of it (by default, all).
  *
  * A request is the same request at another offset of the file, so mapping it
- * always succeeds and nothing has state to protect.
+ * succeeds and nothing has state to protect.  But a format above us may want to
+ * grow: with a "size", what follows in the file is not ours, and what does not
+ * fit is refused.  (Reads end there anyway, as that is our length.)
  *
  * The exception is an image that is raw only because probing found nothing
  * better.  A guest that could write another format's header into its first
@@ -167,6 +169,11 @@ static bool raw_create(BlockGraph *graph, const char *filename,
 
 /* ---- Requests ---- */
 
+static bool raw_has_room(const RawState *s, int64_t offset, int64_t bytes)
+{
+    return !s->has_size || (bytes <= s->size && offset <= s->size - bytes);
+}
+
 static bool raw_is_protected(BlockDriverState *bs, int64_t offset)
 {
     return bs->probed && offset < BLOCK_PROBE_BUF_SIZE;
@@ -266,6 +273,9 @@ static int raw_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes,
 {
     RawState *s = bs->opaque;
 
+    if (!raw_has_room(s, offset, bytes)) {
+        return -ENOSPC;
+    }
     if (bytes && raw_is_protected(bs, offset)) {
         return raw_pwritev_protected(bs, offset, bytes, qiov, qiov_offset,
                                      flags);
@@ -280,14 +290,17 @@ static int raw_pwrite_zeroes(BlockDriverState *bs, int64_t offset,
 {
     RawState *s = bs->opaque;
 
-    return bdrv_pwrite_zeroes(bs->file, offset + s->offset, bytes, flags);
+    return raw_has_room(s, offset, bytes) ?
+           bdrv_pwrite_zeroes(bs->file, offset + s->offset, bytes, flags) :
+           -ENOSPC;
 }
 
 static int raw_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes)
 {
     RawState *s = bs->opaque;
 
-    return bdrv_pdiscard(bs->file, offset + s->offset, bytes);
+    return raw_has_room(s, offset, bytes) ?
+           bdrv_pdiscard(bs->file, offset + s->offset, bytes) : -ENOSPC;
 }
 
 static int raw_block_status(BlockDriverState *bs, bool want_zero,
@@ -308,8 +321,9 @@ static BdrvMapResult raw_map_nowait(BlockDriverState *bs,
 {
     RawState *s = bs->opaque;
 
-    if (unlikely(req->type == BDRV_REQ_WRITE &&
-                 raw_is_protected(bs, req->map_offset))) {
+    if (unlikely(!raw_has_room(s, req->map_offset, req->bytes) ||
+                 (req->type == BDRV_REQ_WRITE &&
+                  raw_is_protected(bs, req->map_offset)))) {
         return BDRV_MAP_WORKER;
     }
     mapping->child = bs->file;
