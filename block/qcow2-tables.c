@@ -31,11 +31,19 @@ bool qcow2_make_caches(BlockDriverState *bs, size_t l2_slice_size,
 bool qcow2_list_metadata(BlockDriverState *bs, Error **errp)
 {
     BDRVQcow2State *s = bs->opaque;
-    int ret;
+    Qcow2MetadataSet *set = qcow2_metadata_new();
+    int ret = set ? 0 : -ENOMEM;
 
-    driver_lock(&s->lock);
-    ret = qcow2_metadata_add_active(s);
-    driver_unlock(&s->lock);
+    if (set) {
+        /* What was in it when the image could be written before would look as
+         * if it were there twice.  Nobody reads it now. */
+        qcow2_metadata_free(s->metadata);
+        s->metadata = set;
+        driver_lock(&s->lock);
+        s->l2_shared = false;
+        ret = qcow2_metadata_add_active(s);
+        driver_unlock(&s->lock);
+    }
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Could not list the metadata clusters");
     }

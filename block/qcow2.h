@@ -529,7 +529,7 @@ bool qcow2_make_caches(BlockDriverState *bs, size_t l2_slice_size,
                        unsigned l2_tables, unsigned refcount_tables,
                        Error **errp) EXCLUDES(driver_class);
 void qcow2_free_caches(BlockDriverState *bs) EXCLUDES(driver_class);
-/* Fill the set in from the L1 and refcount tables: for writing. */
+/* Fill the set in, anew, from the L1 and refcount tables: for writing. */
 bool qcow2_list_metadata(BlockDriverState *bs, Error **errp)
     EXCLUDES(driver_class);
 

@@ -585,6 +585,35 @@ static void test_reopen_dirty(void)
     blk_unref(blk);
 }
 
+/* Tables that it had when it could be written before are not there twice. */
+static void test_reopen_again(void)
+{
+    g_autofree uint8_t *image = make_image(3);
+    BlockBackend *blk;
+    BDRVQcow2State *s;
+    uint8_t byte = 0x5a;
+
+    store("again", image);
+    blk = open_image("again", NULL, BDRV_O_RDWR, &error_abort);
+    s = blk_bs(blk)->opaque;
+    g_assert_cmpint(blk_pwrite(blk, 0, 1, &byte, 0), ==, 0);
+    g_assert_true(blk_set_perm(blk, BLK_PERM_CONSISTENT_READ, BLK_PERM_ALL,
+                               &error_abort));
+    for (int i = 0; i < 2; i++) {
+        g_assert_true(bdrv_reopen(blk_bs(blk), json_pack("{s:b}", "read-only",
+                                                         i == 0),
+                                  &error_abort));
+    }
+    driver_lock(&s->lock);
+    g_assert_false(s->l2_shared);
+    g_assert_cmphex(qcow2_metadata_overlap(s, QCOW2_OL_ALL,
+                                           s->l1->entries[0] &
+                                           QCOW2_L1_OFFSET_MASK, CLUSTER),
+                    ==, QCOW2_OL_ACTIVE_L2);
+    driver_unlock(&s->lock);
+    blk_unref(blk);
+}
+
 static void remove_dir(void)
 {
     GDir *d = g_dir_open(dir, 0, NULL);
@@ -702,6 +731,7 @@ int main(int argc, char **argv)
     g_test_add_func("/qcow2/reopen/corrupt-stays-read-only",
                     test_reopen_corrupt);
     g_test_add_func("/qcow2/reopen/dirty-is-repaired", test_reopen_dirty);
+    g_test_add_func("/qcow2/reopen/writable-again", test_reopen_again);
     ret = g_test_run();
     block_graph_free(graph);
     remove_dir();
