@@ -485,10 +485,12 @@ void qcow2_complete_file(BlockDriverState *bs)
     int64_t end = s->data_end;
     bool ok = length >= 0;
 
-    /* The length that we are told is in whole sectors. */
+    /* The length that we are told is in whole sectors: if it is @end, there
+     * may be nothing to do, and what has a fixed length may not do it. */
     if (ok && end && length <= end) {
         driver_unlock(&s->lock);
-        ok = bdrv_truncate(bs->file, end, false, PREALLOC_MODE_OFF, 0, NULL);
+        ok = bdrv_truncate(bs->file, end, false, PREALLOC_MODE_OFF, 0, NULL) ||
+             length == end;
         driver_lock(&s->lock);
     }
     if (!ok) {

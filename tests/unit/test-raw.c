@@ -93,41 +93,72 @@ static void test_window(void)
     g_assert_cmpint(file[4096 + 8192], ==, 24);
 }
 
-/* A format in a window that has become too small for it: by any way through,
- * what follows in the file is left alone. */
-static void test_format_in_window(void)
+enum { AFTER = 1048576 };
+
+/* A new qcow2 image in a window of @window bytes, with others' data after. */
+static BlockBackend *open_format(const char *path, int window)
 {
-    enum { WINDOW = 5 * 65536, AFTER = 1048576 };
-    g_autofree char *path = g_build_filename(dir, "format", NULL);
     g_autofree char *file = NULL;
-    g_autofree char *buf = g_malloc0(2 * AFTER);
+    g_autofree char *all = g_malloc0(window + AFTER);
     json_t *o = json_object();
-    BlockBackend *blk;
     gsize size;
 
     opt_set_u64(o, "size", 64 * 1048576);
     g_assert_true(bdrv_create(graph, "qcow2", path, o, &error_abort));
     g_assert_true(g_file_get_contents(path, &file, &size, NULL));
-    g_assert_cmpint(size, <, WINDOW);
-    memcpy(buf, file, size);
-    memset(buf + WINDOW, 0x99, AFTER);
-    g_assert_true(g_file_set_contents(path, buf, WINDOW + AFTER, NULL));
-
+    g_assert_cmpint(size, <, window);
+    memcpy(all, file, size);
+    memset(all + window, 0x99, AFTER);
+    g_assert_true(g_file_set_contents(path, all, window + AFTER, NULL));
     o = json_pack("{s:s, s:{s:s, s:i, s:{s:s, s:s}}}", "driver", "qcow2",
-                  "file", "driver", "raw", "size", WINDOW,
+                  "file", "driver", "raw", "size", window,
                   "file", "driver", "file", "filename", path);
-    blk = blk_new_open(graph, NULL, NULL, o, BDRV_O_RDWR, &error_abort);
-    memset(buf, 0x11, 65536);
+    return blk_new_open(graph, NULL, NULL, o, BDRV_O_RDWR, &error_abort);
+}
+
+static void check_after(const char *path, int window)
+{
+    g_autofree char *file = NULL;
+    gsize size;
+
+    g_assert_true(g_file_get_contents(path, &file, &size, NULL));
+    g_assert_cmpint(size, ==, window + AFTER);
+    for (int i = 0; i < AFTER; i++) {
+        g_assert_cmphex((uint8_t)file[window + i], ==, 0x99);
+    }
+}
+
+/* A format in a window that has become too small for it: by any way through,
+ * what follows in the file is left alone. */
+static void test_format_in_window(void)
+{
+    g_autofree char *path = g_build_filename(dir, "format", NULL);
+    g_autofree char *buf = g_malloc0(65536);
+    BlockBackend *blk = open_format(path, 5 * 65536);
+
     g_assert_cmpint(blk_pwrite(blk, 0, 4096, buf, 0), ==, -ENOSPC);
     g_assert_cmpint(blk_pwrite(blk, 131072, 65536, buf, 0), ==, -ENOSPC);
     blk_unref(blk);
+    check_after(path, 5 * 65536);
+}
 
-    g_clear_pointer(&file, g_free);
-    g_assert_true(g_file_get_contents(path, &file, &size, NULL));
-    g_assert_cmpint(size, ==, WINDOW + AFTER);
-    for (int i = 0; i < AFTER; i++) {
-        g_assert_cmphex((uint8_t)file[WINDOW + i], ==, 0x99);
+/* One that fills its window is complete: there is nothing to complain of. */
+static void test_format_fills_window(void)
+{
+    g_autofree char *path = g_build_filename(dir, "fills", NULL);
+    char byte = 0x11;
+    BlockBackend *blk;
+
+    if (!g_test_subprocess()) {
+        g_test_trap_subprocess(NULL, 0, 0);
+        g_test_trap_assert_passed();
+        g_test_trap_assert_stderr("");
+        return;
     }
+    blk = open_format(path, 6 * 65536);
+    g_assert_cmpint(blk_pwrite(blk, 0, 1, &byte, 0), ==, 0);
+    blk_unref(blk);
+    check_after(path, 6 * 65536);
 }
 
 /* An offset that O_DIRECT cannot read from: the core rounds and cuts. */
@@ -428,6 +459,8 @@ int main(int argc, char **argv)
     g_test_add_func("/raw/window/offset-and-size", test_window);
     g_test_add_func("/raw/window/format-does-not-leave-it",
                     test_format_in_window);
+    g_test_add_func("/raw/window/format-may-fill-it",
+                    test_format_fills_window);
     g_test_add_func("/raw/window/misaligned-on-o-direct",
                     test_misaligned_window);
     g_test_add_func("/raw/window/bad-ones", test_bad_windows);
