@@ -273,8 +273,7 @@ static int look_at_table(Flags *f, uint64_t offset, uint8_t *buf)
     }
     changed = look_at_entries(f, (uint64_t *)buf);
     if (changed) {
-        ret = offset & (bytes - 1) ? -EPERM :
-              qcow2_check_write(chk, QCOW2_OL_SHARED_L2, offset, bytes, buf);
+        ret = qcow2_check_write_l2(chk, offset, offset, bytes, buf);
         count_fixed(f, ret, changed);
         ret = written(ret);
     }

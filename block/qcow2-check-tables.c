@@ -403,10 +403,8 @@ static int drop_preallocated(Qcow2Check *chk, Table *t)
                                         QCOW2_OFLAG_ZERO),
                           GUINT64_TO_BE(t->bitmap) };
     int bytes = s->l2_entry_words * sizeof(uint64_t);
-    int ret = is_aligned(s, t->offset) ?
-              qcow2_check_write(chk, QCOW2_OL_SHARED_L2,
-                                t->offset + t->index * bytes, bytes, words) :
-              -EPERM;
+    int ret = qcow2_check_write_l2(chk, t->offset,
+                                   t->offset + t->index * bytes, bytes, words);
 
     if (ret == 0) {
         chk->res->corruptions_fixed++;

@@ -15,7 +15,8 @@
  * to be another is written after all that.  Where refcounts cannot be corrected
  * in place, all refcount structures are made anew
  * (qcow2-repair.c).
- * Nothing is repaired if counting failed.
+ * Nothing is repaired if counting failed, and nothing is written to a table
+ * that is also something else (qcow2-check-users.c).
  *
  * Messages, counts and what is repaired in which mode are those of QEMU's
  * qemu-img check; docs/interop/qcow2.md says where we do more.
@@ -327,6 +328,7 @@ static int check_init(Qcow2Check *chk)
 static void check_destroy(Qcow2Check *chk)
 {
     qcow2_refs_free(chk->refs);
+    qcow2_refs_free(chk->not_tables);
     qcow2_check_free_snapshots(chk);
     g_free(chk->runs);
     g_free(chk->reftable);

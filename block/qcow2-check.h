@@ -88,6 +88,7 @@ typedef struct Qcow2Check {
     int64_t bad_snapshots;          /* of these; corruptions, at last … */
     int64_t lost_snapshots;         /* … and that are left out of the list */
     Qcow2RefMap *refs;
+    Qcow2RefMap *not_tables;        /* qcow2-check-users.c; NULL: not yet */
     /* Of each L1 entry of the active disk; NULL: not known, as in a repair,
      * which may change tables. */
     Qcow2TableRun *runs;
@@ -134,6 +135,13 @@ void qcow2_check_count(Qcow2Check *chk, uint64_t offset, uint64_t bytes);
 /* Any thread: is that so?  (At most a cluster may be partial.) */
 bool qcow2_check_inside(const Qcow2Check *chk, uint64_t offset,
                         uint64_t bytes);
+
+/*
+ * qcow2-check-users.c: the same for @bytes at @offset, which are in the L2
+ * table at @table.  -EPERM also if that is data or anything else, too.
+ */
+int qcow2_check_write_l2(Qcow2Check *chk, int64_t table, int64_t offset,
+                         int64_t bytes, const void *buf);
 
 /* qcow2-check-tables.c: count what an L1 table refers to.  @active: also the
  * statistics.  0 or -errno. */

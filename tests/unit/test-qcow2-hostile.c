@@ -400,6 +400,60 @@ static void test_shared_l2_lie(void)
     }
 }
 
+/* ---- Tables that are data ---- */
+
+typedef struct FalseTable {
+    const char *name;
+    int64_t cluster;            /* the L1 entry refers to it */
+    bool has_bitmaps;
+} FalseTable;
+
+static const FalseTable false_tables[] = {
+    { "data", DATA },
+    { "bitmap", BITMAP_DATA, true },
+    { "bitmap-table", BITMAP_TABLE, true },
+};
+
+/* As a table, it is full of flags that are to be repaired. */
+#define FALSE_ENTRY UINT64_C(0x809f9f9f9f9f9e00)
+
+static WriteLogDisk *false_table_disk(const FalseTable *t)
+{
+    WriteLogDisk *d = shared_disk(true, 0);
+    uint8_t image[CLUSTERS * CLUSTER];
+
+    if (t->has_bitmaps) {
+        make_image(image);
+    } else {
+        mem_image_read(d->img, 0, image, sizeof(image));
+    }
+    stq_be_p(image + L1 * CLUSTER + (t->has_bitmaps ? 0 : 8),
+             t->cluster * CLUSTER);
+    for (int i = 8; i < CLUSTER; i += 8) {
+        stq_be_p(image + t->cluster * CLUSTER + i, FALSE_ENTRY);
+    }
+    mem_image_write(d->img, 0, image, sizeof(image));
+    return d;
+}
+
+/* A repair leaves it alone. */
+static void test_false_table(const void *opaque)
+{
+    const FalseTable *t = opaque;
+    g_autoptr(WriteLogDisk) d = false_table_disk(t);
+    uint8_t before[CLUSTER], now[CLUSTER];
+    BlockBackend *blk = open_disk(d, "cached", BDRV_O_RDWR | BDRV_O_CHECK);
+    BdrvCheckResult res = { 0 };
+
+    mem_image_read(d->img, t->cluster * CLUSTER, before, CLUSTER);
+    g_assert_cmpint(bdrv_check(blk_bs(blk), &res, BDRV_FIX_LEAKS |
+                               BDRV_FIX_ERRORS), ==, 0);
+    g_assert_cmpint(res.corruptions, >, 0);
+    blk_unref(blk);
+    mem_image_read(d->img, t->cluster * CLUSTER, now, CLUSTER);
+    g_assert_cmpmem(now, CLUSTER, before, CLUSTER);
+}
+
 /* ---- Snapshots that lie ---- */
 
 typedef struct SnapshotLie {
@@ -674,6 +728,12 @@ int main(int argc, char **argv)
     g_test_add_func("/qcow2-hostile/freed-as-data", test_freed_as_data);
     g_test_add_func("/qcow2-hostile/shared-l2/counted", test_shared_l2_counted);
     g_test_add_func("/qcow2-hostile/shared-l2/lie", test_shared_l2_lie);
+    for (size_t i = 0; i < ARRAY_SIZE(false_tables); i++) {
+        g_autofree char *path = g_strdup_printf(
+            "/qcow2-hostile/false-table/%s", false_tables[i].name);
+
+        g_test_add_data_func(path, &false_tables[i], test_false_table);
+    }
     g_test_add_func("/qcow2-hostile/crowd/counts", test_crowd_counts);
     g_test_add_func("/qcow2-hostile/crowd/is-bounded", test_crowd_is_bounded);
     g_test_add_func("/qcow2-hostile/crowd/overlaps", test_crowd_overlaps);
