@@ -340,7 +340,7 @@ static void test_snapshots(const void *opaque)
 static void test_snapshots_fail_nth(const void *opaque)
 {
     run(proof_run_fail_nth, opaque, (ProofConfig){
-            .ops = 20, .nth_stride = 97, .between = 20 });
+            .ops = 20, .nth_stride = 397, .between = 20 });
 }
 
 static void test_resize(const void *opaque)
