@@ -3,6 +3,7 @@
  * One client's QMP session: see qmp.h.
  */
 #include "qemu/osdep.h"
+#include <poll.h>
 #include "qmp.h"
 #include "qmp-input.h"
 #include "qemu/options.h"
@@ -10,6 +11,8 @@
 
 /* With more than that to be written, nothing is read. */
 #define MAX_PENDING (1 * MiB)
+/* At the end, for a reader who does not take anything. */
+#define LAST_WAIT_MS 1000
 
 struct QmpSession {
     AioContext *ctx;
@@ -362,9 +365,20 @@ QmpSession *qmp_session_new(AioContext *ctx, int in, int out, bool pretty,
     return s;
 }
 
+/* Whoever reads gets it all, but nobody holds us up who does not. */
+static void write_last(QmpSession *s)
+{
+    struct pollfd out = { .fd = s->out, .events = POLLOUT };
+
+    do {
+        write_pending(s);
+    } while (s->pending->len &&
+             RETRY_ON_EINTR(poll(&out, 1, LAST_WAIT_MS)) > 0);
+}
+
 void qmp_session_free(QmpSession *s)
 {
-    write_pending(s);
+    write_last(s);
     watch(s, false, false);
     qemu_bh_delete(s->next);
     close(s->in);
