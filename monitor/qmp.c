@@ -8,11 +8,12 @@
 #include "qmp-input.h"
 #include "qemu/options.h"
 #include "qemu/qjson.h"
+#include "qemu/thread.h"
 
 /* With more than that to be written, nothing is read. */
 #define MAX_PENDING (1 * MiB)
-/* At the end, for a reader who does not take anything. */
-#define LAST_WAIT_MS 1000
+/* At the end, for a reader to take the rest. */
+#define LAST_WAIT_MS 2000
 
 struct QmpSession {
     AioContext *ctx;
@@ -365,15 +366,21 @@ QmpSession *qmp_session_new(AioContext *ctx, int in, int out, bool pretty,
     return s;
 }
 
-/* Whoever reads gets it all, but nobody holds us up who does not. */
+/* Whoever reads gets it all, but nobody who does not, or as slowly as he can,
+ * holds us up for long. */
 static void write_last(QmpSession *s)
 {
-    struct pollfd out = { .fd = s->out, .events = POLLOUT };
+    int64_t end_ns = qemu_clock_ns() + LAST_WAIT_MS * INT64_C(1000000);
+    int64_t left_ns = 1;
 
-    do {
+    write_pending(s);
+    while (s->pending->len && left_ns > 0) {
+        struct pollfd out = { .fd = s->out, .events = POLLOUT };
+
+        left_ns = end_ns - qemu_clock_ns();
+        (void)poll(&out, 1, CLAMP(left_ns, 0, end_ns) / 1000000);
         write_pending(s);
-    } while (s->pending->len &&
-             RETRY_ON_EINTR(poll(&out, 1, LAST_WAIT_MS)) > 0);
+    }
 }
 
 void qmp_session_free(QmpSession *s)

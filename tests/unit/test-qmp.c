@@ -6,6 +6,7 @@
 #include "qemu/osdep.h"
 #include <sys/socket.h>
 #include <glib-unix.h>
+#include "qemu/thread.h"
 #include "qmp.h"
 
 #define N_COMMANDS 300
@@ -130,6 +131,62 @@ static void test_reads_to_the_end(void)
     peer_end(&p);
 }
 
+/* ---- The daemon ends the session ---- */
+
+/* Answers wait, and the client is still there. */
+static void answers_wait(Peer *p)
+{
+    ask(p, "qmp_capabilities");
+    for (int i = 0; i < N_COMMANDS; i++) {
+        ask(p, "query-commands");
+        aio_poll(p->ctx, false);
+    }
+    handle_all(p);
+}
+
+static void *reader_main(void *opaque)
+{
+    Peer *p = opaque;
+    char buf[4096];
+    size_t lines = 0;
+    ssize_t n;
+
+    while ((n = read(p->fd, buf, sizeof(buf))) > 0) {
+        for (ssize_t i = 0; i < n; i++) {
+            lines += buf[i] == '\n';
+        }
+    }
+    return (void *)lines;
+}
+
+static void test_rest_is_read(void)
+{
+    QemuThread reader;
+    Peer p;
+
+    peer_begin(&p);
+    answers_wait(&p);
+    g_assert_cmpint(qemu_thread_create(&reader, "reader", reader_main, &p), ==,
+                    0);
+    qmp_session_free(g_steal_pointer(&p.session));
+    g_assert_cmpuint((size_t)qemu_thread_join(&reader), ==,
+                     1 + 1 + N_COMMANDS);
+    close(p.fd);
+    peer_end(&p);
+}
+
+/* Returns; the meson test's own limit is the check. */
+static void test_rest_is_not_read(void)
+{
+    Peer p;
+
+    peer_begin(&p);
+    answers_wait(&p);
+    qmp_session_free(g_steal_pointer(&p.session));
+    close(p.fd);
+    peer_end(&p);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -140,5 +197,7 @@ int main(int argc, char **argv)
                     test_dies_while_event_is_written);
     g_test_add_func("/qmp/client/reads-to-the-end-after-hanging-up",
                     test_reads_to_the_end);
+    g_test_add_func("/qmp/end/rest-is-read", test_rest_is_read);
+    g_test_add_func("/qmp/end/rest-is-not-read", test_rest_is_not_read);
     return g_test_run();
 }
