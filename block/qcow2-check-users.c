@@ -22,6 +22,7 @@ typedef struct Users {
     Qcow2Check *chk;
     Qcow2RefMap *map;               /* clusters that are no tables */
     GHashTable *seen;               /* L2 tables, by their cluster */
+    GHashTable *seen_l1;            /* of snapshots: cluster -> entries */
     uint64_t *words;                /* one L2 table */
 } Users;
 
@@ -72,6 +73,20 @@ static int note_table(Users *u, uint64_t l1_entry)
     return ret;
 }
 
+/* Thousands of snapshots may say that they have one table: is it, or a longer
+ * one from there on, not done yet? */
+static bool is_new_l1(Users *u, const Qcow2Snapshot *sn)
+{
+    gpointer key = (gpointer)(uintptr_t)(sn->l1_table_offset >>
+                                         u->chk->s->cluster_bits);
+
+    if ((uintptr_t)g_hash_table_lookup(u->seen_l1, key) >= sn->l1_size) {
+        return false;
+    }
+    g_hash_table_insert(u->seen_l1, key, (gpointer)(uintptr_t)sn->l1_size);
+    return true;
+}
+
 /* A snapshot's, as much of it as there is. */
 static int note_l1(Users *u, const Qcow2Snapshot *sn)
 {
@@ -80,7 +95,8 @@ static int note_l1(Users *u, const Qcow2Snapshot *sn)
     int ret = 0;
 
     if (offset & (u->chk->s->cluster_size - 1) || offset >= end ||
-        sn->l1_size > QCOW2_MAX_L1_SIZE / sizeof(uint64_t)) {
+        sn->l1_size > QCOW2_MAX_L1_SIZE / sizeof(uint64_t) ||
+        !is_new_l1(u, sn)) {
         return 0;
     }
     end = MIN(end, offset + sn->l1_size * (uint64_t)sizeof(uint64_t));
@@ -139,10 +155,12 @@ static int find_users(Qcow2Check *chk)
 
     u.words = g_try_malloc(chk->s->cluster_size);
     u.seen = g_hash_table_new(NULL, NULL);
+    u.seen_l1 = g_hash_table_new(NULL, NULL);
     if (u.map && u.words) {
         ret = note_all(&u);
     }
     g_hash_table_destroy(u.seen);
+    g_hash_table_destroy(u.seen_l1);
     g_free(u.words);
     if (ret < 0) {
         qcow2_refs_free(u.map);
