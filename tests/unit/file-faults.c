@@ -22,8 +22,11 @@ static bool fault_take(size_t *max)
     return (fault_next++)->err != 0;
 }
 
-static ssize_t faulty_preadv(int fd, const struct iovec *iov, int niov,
-                             off_t offset)
+typedef ssize_t TransferFn(int fd, const struct iovec *iov, int niov,
+                           off_t offset);
+
+static ssize_t transfer(TransferFn *fn, int fd, const struct iovec *iov,
+                        int niov, off_t offset)
 {
     size_t max = SIZE_MAX;
     struct iovec cut = iov[0];
@@ -32,26 +35,22 @@ static ssize_t faulty_preadv(int fd, const struct iovec *iov, int niov,
         return -1;
     }
     if (max == SIZE_MAX) {
-        return preadv(fd, iov, niov, offset);
+        return fn(fd, iov, niov, offset);
     }
     cut.iov_len = MIN(cut.iov_len, max);
-    return preadv(fd, &cut, 1, offset);
+    return fn(fd, &cut, 1, offset);
+}
+
+static ssize_t faulty_preadv(int fd, const struct iovec *iov, int niov,
+                             off_t offset)
+{
+    return transfer(preadv, fd, iov, niov, offset);
 }
 
 static ssize_t faulty_pwritev(int fd, const struct iovec *iov, int niov,
                               off_t offset)
 {
-    size_t max = SIZE_MAX;
-    struct iovec cut = iov[0];
-
-    if (fault_take(&max)) {
-        return -1;
-    }
-    if (max == SIZE_MAX) {
-        return pwritev(fd, iov, niov, offset);
-    }
-    cut.iov_len = MIN(cut.iov_len, max);
-    return pwritev(fd, &cut, 1, offset);
+    return transfer(pwritev, fd, iov, niov, offset);
 }
 
 static ssize_t faulty_pwritev2(int fd, const struct iovec *iov, int niov,
