@@ -10,7 +10,6 @@ Whoever comes first makes an image with its own qemu-img; all read the same one.
 """
 import os
 import random
-import subprocess
 
 MIB = 1 << 20
 
@@ -43,13 +42,13 @@ def sample(folder, limit):
 class Images:
     """Makes images in the folder of an invocation, when they are needed."""
 
-    def __init__(self, env, qemu_img):
+    def __init__(self, env, subject, qemu_img):
         self.env = env
+        self.subject = subject
         self.qemu_img = qemu_img
 
     def run(self, *argv):
-        subprocess.run([self.qemu_img, *argv], check=True,
-                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        self.subject.run([self.qemu_img, *argv])
 
     def make(self, name):
         path = self.env.path(name)
