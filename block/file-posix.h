@@ -2,6 +2,7 @@
  * What the files of the "file" and "host_device" drivers share.
  *
  *   file-posix.c   the requests, blocking and inline, and the driver tables
+ *   file-zero.c    zeroes and discards
  *   file-open.c    options, open, reopen, close
  *   file-probe.c   size, alignment and limits, asked of the kernel
  *   file-locks.c   locks against other processes
@@ -164,6 +165,13 @@ int file_request_iov(const BdrvTrackedRequest *req, const struct iovec **iov,
 /* Can these buffers go to the device as they are? */
 bool file_iov_is_aligned(const FileHandle *h, const struct iovec *iov,
                          int niov);
+
+/* ---- file-zero.c ---- */
+
+/* See BlockDriver.  Any thread; block. */
+int file_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                       int flags);
+int file_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes);
 
 /* ---- file-sync.c ---- */
 
