@@ -1,7 +1,8 @@
 /*
  * What the files of the "file" and "host_device" drivers share.
  *
- *   file-posix.c   the requests, blocking and inline, and the driver tables
+ *   file-posix.c   the driver tables, the fast path, block status
+ *   file-rw.c      blocking reads and writes
  *   file-zero.c    zeroes and discards
  *   file-open.c    options, open, reopen, close
  *   file-probe.c   size, alignment and limits, asked of the kernel
@@ -154,6 +155,8 @@ static inline void file_set_lacks(FileState *s, unsigned what)
     qatomic_or(&s->missing, what);
 }
 
+/* ---- file-rw.c ---- */
+
 /*
  * The vector of @req for one system call: the request's own, without a copy,
  * or @one when it is a part of one entry.  Returns the number of entries, 0 if
@@ -165,6 +168,20 @@ int file_request_iov(const BdrvTrackedRequest *req, const struct iovec **iov,
 /* Can these buffers go to the device as they are? */
 bool file_iov_is_aligned(const FileHandle *h, const struct iovec *iov,
                          int niov);
+
+/*
+ * The file ended at @pos.  0: it may, in its last sector; -EIO: it has shrunk;
+ * 1: it does not end there any more.  Who appended to it may have said so
+ * (total_bytes) between the call that met the end and our look: that is no file
+ * that has shrunk.
+ */
+int file_look_at_end(BlockDriverState *bs, int64_t pos);
+
+/* See BlockDriver.  Any thread; block. */
+int file_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                QEMUIOVector *qiov, size_t qiov_offset, int flags);
+int file_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                 QEMUIOVector *qiov, size_t qiov_offset, int flags);
 
 /* ---- file-zero.c ---- */
 
