@@ -79,16 +79,19 @@ void qcow2_metadata_free(Qcow2MetadataSet *set)
     g_free(set);
 }
 
-/* Where @key is, or the free entry where it would be.  There is always one. */
-static uint64_t *find(HashTable *t, uint64_t key)
+/*
+ * Where @key is, or the free entry where it would be.  There is always one.
+ * @found is what was there: of @key, or 0.  A reader looks no second time, as
+ * what was free may be another cluster's by then.
+ */
+static uint64_t *find(HashTable *t, uint64_t key, uint64_t *found)
 {
     uint64_t mask = (UINT64_C(1) << t->bits) - 1;
     uint64_t i = (key * 0x9e3779b97f4a7c15u) >> (64 - t->bits);
 
     for (;; i = (i + 1) & mask) {
-        uint64_t entry = qatomic_load_acquire(&t->entries[i]);
-
-        if (!entry || entry >> KIND_BITS == key) {
+        *found = qatomic_load_acquire(&t->entries[i]);
+        if (!*found || *found >> KIND_BITS == key) {
             return &t->entries[i];
         }
     }
@@ -109,10 +112,10 @@ static int make_room(Qcow2MetadataSet *set)
     }
     set->n_used = 0;
     for (uint64_t i = 0; i < n; i++) {
-        uint64_t entry = old->entries[i];
+        uint64_t entry = old->entries[i], none;
 
         if (entry & KIND_MASK) {
-            *find(new, entry >> KIND_BITS) = entry;
+            *find(new, entry >> KIND_BITS, &none) = entry;
             set->n_used++;
         }
     }
@@ -123,16 +126,15 @@ static int make_room(Qcow2MetadataSet *set)
 
 static int add_cluster(Qcow2MetadataSet *set, uint64_t key, unsigned kind)
 {
-    uint64_t *entry;
+    uint64_t *entry, was;
     int ret = make_room(set);
 
     if (ret < 0) {
         return ret;
     }
-    entry = find(set->table, key);
-    set->n_used += !*entry;
-    qatomic_store_release(entry,
-                          key << KIND_BITS | (*entry & KIND_MASK) | kind);
+    entry = find(set->table, key, &was);
+    set->n_used += !was;
+    qatomic_store_release(entry, key << KIND_BITS | (was & KIND_MASK) | kind);
     return 0;
 }
 
@@ -196,10 +198,10 @@ void qcow2_metadata_remove(BDRVQcow2State *s, int64_t offset, int64_t bytes,
         return;
     }
     for (; key <= last; key++) {
-        uint64_t *entry = find(s->metadata->table, key);
+        uint64_t was, *entry = find(s->metadata->table, key, &was);
 
-        if (*entry) {
-            qatomic_store_release(entry, *entry & ~gone);
+        if (was) {
+            qatomic_store_release(entry, was & ~gone);
             free_unused(s->metadata, entry);
         }
     }
@@ -209,15 +211,16 @@ int qcow2_metadata_overlap(BDRVQcow2State *s, int kinds, int64_t offset,
                            int64_t bytes)
 {
     HashTable *table = qatomic_load_acquire(&s->metadata->table);
-    uint64_t key, last, found = 0;
+    uint64_t key, last, entry, all = 0;
 
     if (!key_range(s, offset, bytes, &key, &last)) {
         return 0;
     }
     for (; key <= last; key++) {
-        found |= qatomic_read(find(table, key));
+        find(table, key, &entry);
+        all |= entry;
     }
-    return found & KIND_MASK & kinds;
+    return all & KIND_MASK & kinds;
 }
 
 /* Each entry of a table that refers to metadata. */

@@ -6,6 +6,7 @@
 #include "qemu/osdep.h"
 #include "block/qcow2.h"
 #include "qemu/atomic.h"
+#include "qemu/thread.h"
 
 #define CLUSTER 512
 
@@ -195,6 +196,48 @@ static void test_readers(void)
     env_free(r.e);
 }
 
+/* Clusters whose entries, in the smallest set, begin at the same place. */
+static int64_t same_place_as_first(void)
+{
+    const uint64_t golden = 0x9e3779b97f4a7c15u;
+    uint64_t n = 1;
+
+    while ((golden * (1 + n)) >> 56 != golden >> 56) {
+        n++;
+    }
+    return n * CLUSTER;
+}
+
+static void *come_and_go(void *opaque)
+{
+    Reader *r = opaque;
+
+    while (!qatomic_read(&r->stop)) {
+        add(r->e, 0, CLUSTER, QCOW2_OL_ACTIVE_L2);
+        del(r->e, 0, CLUSTER, QCOW2_OL_ALL);
+    }
+    return NULL;
+}
+
+/* The place where it would be becomes another's while a reader looks. */
+static void test_neighbour(void)
+{
+    Reader r = { .e = env_new() };
+    int64_t never = same_place_as_first();
+    int64_t end = qemu_clock_ns() + 300 * INT64_C(1000000);
+    QemuThread t;
+
+    g_assert_cmpint(qemu_thread_create(&t, "w", come_and_go, &r), ==, 0);
+    while (qemu_clock_ns() < end) {
+        for (int i = 0; i < 10000; i++) {
+            g_assert_cmphex(hits(r.e, never, 1), ==, 0);
+        }
+    }
+    qatomic_set(&r.stop, true);
+    qemu_thread_join(&t);
+    env_free(r.e);
+}
+
 /* All that the tables in memory refer to. */
 static void test_active(void)
 {
@@ -298,6 +341,8 @@ int main(int argc, char **argv)
     g_test_add_func("/qcow2-overlap/set/has what ranges touch", test_ranges);
     g_test_add_func("/qcow2-overlap/set/agrees with a model", test_model);
     g_test_add_func("/qcow2-overlap/set/grows under readers", test_readers);
+    g_test_add_func("/qcow2-overlap/set/a place that changes hands",
+                    test_neighbour);
     g_test_add_func("/qcow2-overlap/set/has room for what comes and goes",
                     test_churn);
     g_test_add_func("/qcow2-overlap/set/of the tables in memory", test_active);
