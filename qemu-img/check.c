@@ -182,10 +182,10 @@ static int check(const CheckArgs *args, BlockBackend *blk)
     if (ret < 0) {
         return complain(ret);
     }
-    if (args->output == OFORMAT_JSON) {
-        print_json(args, bdrv_get_format_name(blk_bs(blk)), &r);
-    } else if (!args->quiet) {
+    if (is_human(args)) {
         print_human(&r);
+    } else if (!args->quiet) {
+        print_json(args, bdrv_get_format_name(blk_bs(blk)), &r);
     }
     if (r.check_errors) {
         error_report("Check failed");
