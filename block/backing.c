@@ -103,14 +103,19 @@ static BlockDriverState *open_backing_node(BlockDriverState *bs,
     return backing;
 }
 
+bool bdrv_is_no_backing(const json_t *value)
+{
+    return json_is_null(value) ||
+           (json_is_string(value) && !*json_string_value(value));
+}
+
 static bool is_none(BlockDriverState *bs, const json_t *value)
 {
     if (!value) {
         return !bs->backing_file || !*bs->backing_file ||
                (bs->open_flags & BDRV_O_NO_BACKING);
     }
-    return json_is_null(value) ||
-           (json_is_string(value) && !*json_string_value(value));
+    return bdrv_is_no_backing(value);
 }
 
 static bool attach_backing(BlockDriverState *bs, BlockDriverState *backing,

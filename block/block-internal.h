@@ -221,6 +221,9 @@ int bdrv_backing_flags(int flags);
 bool bdrv_open_backing(BlockDriverState *bs, const json_t *value,
                        Error **errp);
 
+/* Does the option @value ask for no backing file?  Every driver can do that. */
+bool bdrv_is_no_backing(const json_t *value);
+
 /* ---- block/block-backend.c ---- */
 
 int blk_check_request(BlockBackend *blk, BdrvRequestType type, int64_t offset,

@@ -300,7 +300,8 @@ static bool open_driver(BlockDriverState *bs, json_t *options, Error **errp)
                    bs->drv->format_name);
         return false;
     }
-    if (bs->drv->supports_backing) {
+    if (bs->drv->supports_backing ||
+        bdrv_is_no_backing(json_object_get(options, "backing"))) {
         /* Also a null, which is not the same as nothing. */
         backing = json_incref(json_object_get(options, "backing"));
         json_object_del(options, "backing");
@@ -536,8 +537,13 @@ static BlockDriverState *open_node(BlockGraph *graph, const char *filename,
                                    json_t *options, int flags, Error **errp)
 {
     g_autofree char *name = opt_take_str(options, "driver");
+    const char *backing = opt_peek_str(options, "backing");
     BlockDriver *drv = NULL;
 
+    if (backing && !*backing) {
+        warn_report("Use of \"backing\": \"\" is deprecated; use \"backing\": "
+                    "null instead");
+    }
     if (name) {
         drv = bdrv_find_format(name);
         if (!drv) {
