@@ -59,6 +59,11 @@ typedef struct RebaseArgs {
     bool quiet;
 } RebaseArgs;
 
+/* Each thread holds a piece of both backing files; all together, not more than
+ * a single one would need for the largest clusters. */
+#define MIN_PIECE (1 * MiB)
+#define BUFFER_MEMORY (2 * IMG_WALK_PIECE)
+
 /* One of the two backing files; blk NULL: none, all zeroes. */
 typedef struct Side {
     BlockBackend *blk;
@@ -70,6 +75,7 @@ typedef struct Rebase {
     Side old, new;
     int64_t unit;                  /* what is written starts and ends at
                                     * multiples of it */
+    int64_t piece;                 /* what is compared at a time, whole units */
     bool compress;
 } Rebase;
 
@@ -144,7 +150,7 @@ static int work(void *opaque, int64_t offset, int64_t bytes, int kind,
                 uint8_t *buf)
 {
     Rebase *r = opaque;
-    uint8_t *new = buf + IMG_WALK_PIECE;
+    uint8_t *new = buf + r->piece;
     int64_t start = -1, pos, n = 0;
     int ret = side_read(&r->old, offset, bytes, buf);
 
@@ -185,6 +191,9 @@ static bool copy_differences(Rebase *r, Error **errp)
     r->unit = MIN(MAX(r->compress || !info.subcluster_size ?
                       info.cluster_size : info.subcluster_size,
                       BDRV_SECTOR_SIZE), IMG_WALK_PIECE);
+    r->piece = MAX(r->unit, MIN_PIECE);
+    walk.piece = r->piece;
+    walk.max_workers = BUFFER_MEMORY / (walk.buffers * r->piece);
     ret = img_walk(&walk, &error_at);
     if (ret < 0) {
         error_setg_errno(errp, -ret, "error while rebasing at offset %"

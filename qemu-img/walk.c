@@ -16,6 +16,7 @@
 
 typedef struct Walk {
     const ImgWalk *w;
+    int64_t piece;
     int64_t start_ns;
 
     JobLock lock;
@@ -82,8 +83,8 @@ static bool take_piece(Walk *k, int64_t *offset, int64_t *bytes, int *kind)
     found = find_extent_locked(k);
     if (found) {
         *offset = k->next;
-        *bytes = MIN(k->extent_end, QEMU_ALIGN_DOWN(k->next + IMG_WALK_PIECE,
-                                                    IMG_WALK_PIECE)) - k->next;
+        *bytes = MIN(k->extent_end, QEMU_ALIGN_DOWN(k->next + k->piece,
+                                                    k->piece)) - k->next;
         *kind = k->kind;
         k->next += *bytes;
     }
@@ -105,7 +106,7 @@ static void finish_piece(Walk *k, int64_t offset, int64_t bytes, int ret)
 static void walk_worker(void *opaque)
 {
     Walk *k = opaque;
-    uint8_t *buf = qemu_try_memalign(4096, k->w->buffers * IMG_WALK_PIECE);
+    uint8_t *buf = qemu_try_memalign(4096, k->w->buffers * k->piece);
     int64_t offset, bytes;
     int kind;
 
@@ -122,13 +123,18 @@ static void walk_worker(void *opaque)
 
 int img_walk(const ImgWalk *w, int64_t *error_at)
 {
-    Walk k = { .w = w, .start_ns = qemu_clock_ns() };
+    Walk k = {
+        .w = w,
+        .piece = w->piece ? w->piece : IMG_WALK_PIECE,
+        .start_ns = qemu_clock_ns(),
+    };
+    int max_workers = w->max_workers ? w->max_workers : MAX_WORKERS;
     int ret;
 
     job_init(&k.lock);
     qemu_cond_init(&k.failed);
-    img_run_workers(MIN(MAX_WORKERS, w->length / IMG_WALK_PIECE + 1),
-                    walk_worker, &k);
+    img_run_workers(MIN(max_workers, w->length / k.piece + 1), walk_worker,
+                    &k);
     job_lock(&k.lock);
     ret = k.ret;
     *error_at = k.error_at;
