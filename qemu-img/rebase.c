@@ -74,7 +74,10 @@ typedef struct Rebase {
     BlockBackend *image;
     Side old, new;
     int64_t unit;                  /* what is written starts and ends at
-                                    * multiples of it */
+                                    * multiples of it; the image has all or
+                                    * nothing of one */
+    int64_t cluster_size;          /* what is compressed */
+    int64_t length;                /* of the image */
     int64_t piece;                 /* what is compared at a time, whole units */
     bool compress;
 } Rebase;
@@ -138,11 +141,57 @@ static int classify(void *opaque, int64_t offset, int64_t *bytes)
     return !(old_zero && new_zero);
 }
 
-static int write_back(Rebase *r, int64_t offset, int64_t bytes,
+/* What becomes of a unit; the values of a run of them. */
+enum {
+    KEEP,                          /* the same below, or the image has it */
+    COPY,
+};
+
+/* -errno on errors. */
+static int judge_unit(Rebase *r, int64_t offset, int64_t bytes,
+                      const uint8_t *old, const uint8_t *new)
+{
+    int64_t allocated;
+    int ret = bdrv_is_allocated(blk_bs(r->image), offset, bytes, &allocated);
+
+    if (ret) {
+        return MIN(ret, KEEP);
+    }
+    return memcmp(old, new, bytes) ? COPY : KEEP;
+}
+
+/* Clusters that the run covers are compressed, what is left of others is not:
+ * the rest of those is the image's own. */
+static int write_compressed(Rebase *r, int64_t offset, int64_t bytes,
+                            const uint8_t *buf)
+{
+    int64_t end = offset + bytes;
+    int64_t first = MIN(ROUND_UP(offset, r->cluster_size), end);
+    int64_t last = end == r->length ? end :
+                   MAX(QEMU_ALIGN_DOWN(end, r->cluster_size), first);
+    int ret = 0;
+
+    if (offset < first) {
+        ret = blk_pwrite(r->image, offset, first - offset, buf, 0);
+    }
+    if (ret >= 0 && first < last) {
+        ret = blk_pwrite(r->image, first, last - first, buf + (first - offset),
+                         BDRV_REQ_WRITE_COMPRESSED);
+    }
+    if (ret >= 0 && last < end) {
+        ret = blk_pwrite(r->image, last, end - last, buf + (last - offset), 0);
+    }
+    return ret;
+}
+
+static int write_back(Rebase *r, int what, int64_t offset, int64_t bytes,
                       const uint8_t *buf)
 {
-    return blk_pwrite(r->image, offset, bytes, buf,
-                      r->compress ? BDRV_REQ_WRITE_COMPRESSED : 0);
+    if (what == KEEP) {
+        return 0;
+    }
+    return r->compress ? write_compressed(r, offset, bytes, buf) :
+                         blk_pwrite(r->image, offset, bytes, buf, 0);
 }
 
 /* Write the runs of units that differ, unless the image has them. */
@@ -151,26 +200,26 @@ static int work(void *opaque, int64_t offset, int64_t bytes, int kind,
 {
     Rebase *r = opaque;
     uint8_t *new = buf + r->piece;
-    int64_t start = -1, pos, n = 0;
+    int64_t start = 0, pos, n = 0;
+    int what = KEEP, next;
     int ret = side_read(&r->old, offset, bytes, buf);
 
     ret = ret < 0 ? ret : side_read(&r->new, offset, bytes, new);
     for (pos = 0; ret >= 0 && pos < bytes; pos += n) {
-        int64_t allocated;
-
         n = MIN(r->unit, bytes - pos);
-        ret = bdrv_is_allocated(blk_bs(r->image), offset + pos, n, &allocated);
-        if (ret == 0 && memcmp(buf + pos, new + pos, n)) {
-            start = start < 0 ? pos : start;
-        } else if (ret >= 0 && start >= 0) {
-            ret = write_back(r, offset + start, pos - start, buf + start);
-            start = -1;
+        next = judge_unit(r, offset + pos, n, buf + pos, new + pos);
+        if (next < 0) {
+            return next;
+        }
+        if (next != what) {
+            ret = write_back(r, what, offset + start, pos - start,
+                             buf + start);
+            start = pos;
+            what = next;
         }
     }
-    if (ret >= 0 && start >= 0) {
-        ret = write_back(r, offset + start, bytes - start, buf + start);
-    }
-    return MIN(ret, 0);
+    return ret < 0 ? ret : write_back(r, what, offset + start, bytes - start,
+                                      buf + start);
 }
 
 static bool copy_differences(Rebase *r, Error **errp)
@@ -187,11 +236,13 @@ static bool copy_differences(Rebase *r, Error **errp)
         error_setg_errno(errp, -walk.length, "Could not get image size");
         return false;
     }
+    r->length = walk.length;
     bdrv_get_info(blk_bs(r->image), &info);
-    r->unit = MIN(MAX(r->compress || !info.subcluster_size ?
-                      info.cluster_size : info.subcluster_size,
-                      BDRV_SECTOR_SIZE), IMG_WALK_PIECE);
-    r->piece = MAX(r->unit, MIN_PIECE);
+    r->cluster_size = CLAMP(info.cluster_size, BDRV_SECTOR_SIZE,
+                            IMG_WALK_PIECE);
+    r->unit = info.subcluster_size ?
+              MAX(info.subcluster_size, BDRV_SECTOR_SIZE) : r->cluster_size;
+    r->piece = MAX(r->cluster_size, MIN_PIECE);
     walk.piece = r->piece;
     walk.max_workers = BUFFER_MEMORY / (walk.buffers * r->piece);
     ret = img_walk(&walk, &error_at);

@@ -50,6 +50,8 @@ static const Variant variants[] = {
       QCOW2(65536, 200 * KiB), QCOW2(16384, 512 * KiB) },
     { "extended-l2", "{'cluster_size':65536,'extended_l2':true}", 768 * KiB,
       RAW(512 * KiB), QCOW2(4096, 700 * KiB) },
+    { "compress-subclusters", "{'cluster_size':16384,'extended_l2':true}",
+      512 * KiB, QCOW2(4096, 512 * KiB), RAW(300 * KiB), .compress = true },
     { "lazy", "{'cluster_size':4096,'lazy_refcounts':true}", 512 * KiB,
       QCOW2(4096, 512 * KiB), RAW(512 * KiB) },
     { "skip-one", "{'cluster_size':4096}", 512 * KiB,
