@@ -145,6 +145,7 @@ static int classify(void *opaque, int64_t offset, int64_t *bytes)
 enum {
     KEEP,                          /* the same below, or the image has it */
     COPY,
+    ZERO,                          /* there was no backing file */
 };
 
 /* -errno on errors. */
@@ -157,7 +158,7 @@ static int judge_unit(Rebase *r, int64_t offset, int64_t bytes,
     if (ret) {
         return MIN(ret, KEEP);
     }
-    return memcmp(old, new, bytes) ? COPY : KEEP;
+    return !memcmp(old, new, bytes) ? KEEP : r->old.blk ? COPY : ZERO;
 }
 
 /* Clusters that the run covers are compressed, what is left of others is not:
@@ -189,6 +190,9 @@ static int write_back(Rebase *r, int what, int64_t offset, int64_t bytes,
 {
     if (what == KEEP) {
         return 0;
+    }
+    if (what == ZERO) {
+        return blk_pwrite_zeroes(r->image, offset, bytes, 0);
     }
     return r->compress ? write_compressed(r, offset, bytes, buf) :
                          blk_pwrite(r->image, offset, bytes, buf, 0);
