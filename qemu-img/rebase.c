@@ -53,6 +53,7 @@ typedef struct RebaseArgs {
     const char *backing_cache;
     const char *backing;           /* NULL: not given */
     const char *backing_fmt;
+    bool share_backing;
     bool unsafe;
     bool compress;
     bool progress;
@@ -284,6 +285,9 @@ static bool open_new(const RebaseArgs *args, Rebase *r, int flags,
     if (args->backing_fmt) {
         opt_set_str(options, "driver", args->backing_fmt);
     }
+    if (args->share_backing) {
+        opt_set_bool(options, "force-share", true);
+    }
     r->new.blk = blk_new_open(img_graph(), full, NULL, options, flags, errp);
     if (!r->new.blk) {
         error_prepend(errp, "Could not open new backing file '%s': ",
@@ -394,6 +398,10 @@ static void parse_args(const ImgCommand *cmd, int argc, char **argv,
             break;
         case 'u':
             args->unsafe = true;
+            break;
+        case 'U':
+            /* The image itself is written to, which nobody may share. */
+            args->share_backing = true;
             break;
         default:
             img_take_option(argv[0], c, &args->image, &args->quiet);
