@@ -5,6 +5,7 @@
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
 #include "qemu-img.h"
+#include <sys/stat.h>
 #include "crypto/secret.h"
 
 static const ObjectType *const object_types[] = {
@@ -151,6 +152,15 @@ void img_process_object(const char *optarg, int status)
     if (help) {
         exit(EXIT_SUCCESS);
     }
+}
+
+bool img_is_same_file(const char *a, const char *b)
+{
+    struct stat sa, sb;
+
+    return g_str_equal(a, b) ||
+           (stat(a, &sa) == 0 && stat(b, &sb) == 0 && S_ISREG(sa.st_mode) &&
+            sa.st_dev == sb.st_dev && sa.st_ino == sb.st_ino);
 }
 
 bool img_accumulate_options(char **accumulated, const char *optarg)

@@ -106,6 +106,22 @@ static bool copy_all(const CommitArgs *args, Commit *c, int64_t length,
 
 /* ---- The target ---- */
 
+/* Does @name mean the backing file @below of @bs?  The name that is in the
+ * header, one relative to where @bs is, or another way to the same file. */
+static bool is_named(BlockDriverState *bs, BlockDriverState *below,
+                     const char *name)
+{
+    g_autofree char *full = bdrv_get_full_backing_filename(bs, NULL);
+    g_autofree char *meant = bdrv_get_full_backing_filename_from_filename(
+        bdrv_get_filename(bs), name, NULL);
+    const char *filename = bdrv_get_filename(below);
+
+    return g_str_equal(name, filename) ||
+           g_str_equal(name, bs->backing_file ? bs->backing_file : "") ||
+           (full && g_str_equal(name, full)) ||
+           (meant && img_is_same_file(meant, filename));
+}
+
 /* The image of the chain that @name names; *@above is its overlay. */
 static BlockDriverState *find_base(BlockDriverState *top, const char *name,
                                    BlockDriverState **above)
@@ -114,16 +130,9 @@ static BlockDriverState *find_base(BlockDriverState *top, const char *name,
 
     for (bs = top; bdrv_backing_bs(bs); bs = bdrv_backing_bs(bs)) {
         BlockDriverState *below = bdrv_backing_bs(bs);
-        g_autofree char *full = NULL;
 
         *above = bs;
-        if (!name) {
-            return below;
-        }
-        full = bdrv_get_full_backing_filename(bs, NULL);
-        if (g_str_equal(name, bdrv_get_filename(below)) ||
-            g_str_equal(name, bs->backing_file ? bs->backing_file : "") ||
-            (full && g_str_equal(name, full))) {
+        if (!name || is_named(bs, below, name)) {
             return below;
         }
     }

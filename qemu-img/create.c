@@ -4,7 +4,6 @@
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
 #include "qemu-img.h"
-#include <sys/stat.h>
 #include "block/block-driver.h"
 
 static const char synopsis[] =
@@ -67,16 +66,6 @@ static bool set_backing(const CreateArgs *args, CreateOptions *o, Error **errp)
     return true;
 }
 
-/* "./a" is "a", too; one that is not there yet is not it. */
-static bool is_same_file(const char *a, const char *b)
-{
-    struct stat sa, sb;
-
-    return g_str_equal(a, b) ||
-           (stat(a, &sa) == 0 && stat(b, &sb) == 0 && S_ISREG(sa.st_mode) &&
-            sa.st_dev == sb.st_dev && sa.st_ino == sb.st_ino);
-}
-
 /* What the options say of the backing file, before anybody looks at it. */
 static bool check_backing(const CreateArgs *args, const CreateOptions *o,
                           Error **errp)
@@ -96,7 +85,7 @@ static bool check_backing(const CreateArgs *args, const CreateOptions *o,
     full = bdrv_get_full_backing_filename_from_filename(args->filename,
                                                         backing, NULL);
     if (g_str_equal(args->filename, backing) ||
-        (full && is_same_file(args->filename, full))) {
+        (full && img_is_same_file(args->filename, full))) {
         error_setg(errp, "Error: Trying to create an image with the same "
                    "filename as the backing file");
         return false;

@@ -98,6 +98,9 @@ OutputFormat img_parse_output_format(const char *argv0, const char *text);
  * asked for help. */
 void img_process_object(const char *optarg, int status);
 
+/* "./a" is "a", too, and so is a link to it; what is not there is itself. */
+bool img_is_same_file(const char *a, const char *b);
+
 /* One more -o into *@accumulated (NULL before the first): false with a
  * message if it could not be told apart from the others. */
 bool img_accumulate_options(char **accumulated, const char *optarg);
