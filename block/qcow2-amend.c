@@ -72,6 +72,17 @@ static bool take_version(json_t *options, int *version, Error **errp)
     return true;
 }
 
+/* Whoever gives all options may say what is so already, file and format. */
+static bool keeps_backing_file(BlockDriverState *bs, json_t *options)
+{
+    g_autofree char *file = opt_take_str(options, "backing_file");
+    g_autofree char *format = opt_take_str(options, "backing_fmt");
+
+    return (!file && !format) ||
+           (g_strcmp0(file, bs->backing_file) == 0 &&
+            g_strcmp0(format, bs->backing_format) == 0);
+}
+
 static bool take_options(BlockDriverState *bs, json_t *options, Amend *a,
                          Error **errp)
 {
@@ -85,8 +96,7 @@ static bool take_options(BlockDriverState *bs, json_t *options, Amend *a,
     driver_lock(&s->lock);
     a->lazy_refcounts = s->compatible_features & QCOW2_COMPAT_LAZY_REFCOUNTS;
     driver_unlock(&s->lock);
-    if (json_object_get(options, "backing_file") ||
-        json_object_get(options, "backing_fmt")) {
+    if (!keeps_backing_file(bs, options)) {
         error_setg(errp, "Cannot amend the backing file");
         error_append_hint(errp, "You can use 'qemu-img rebase' instead.\n");
         return false;
