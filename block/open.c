@@ -590,7 +590,7 @@ static json_t *merge_json_filename(const char *filename, json_t *options,
     nested = bdrv_crumple_copy(flat, errp);
     json_decref(flat);
     if (nested) {
-        json_object_update(nested, options);
+        json_object_update_recursive(nested, options);
     }
     return nested;
 }
