@@ -14,10 +14,10 @@
 #include "proof-int.h"
 #include "qcow2-checker.h"
 #include "qcow2-damage.h"
+#include "repair-contents.h"
 #include "block/block-driver.h"
 #include "block/snapshot.h"
 
-#define MAX_SNAPSHOTS 3
 #define FIX_ALL (BDRV_FIX_LEAKS | BDRV_FIX_ERRORS)
 
 typedef struct Variant {
@@ -38,19 +38,11 @@ static const Variant variants[] = {
     { "version-2", "{'cluster_size':1024,'compat':'0.10'}", 1024 },
 };
 
-/* What a guest, or who loads a snapshot, reads. */
-typedef struct Contents {
-    int64_t size;
-    int n;                          /* the disk, and the snapshots */
-    uint8_t *data[1 + MAX_SNAPSHOTS];
-} Contents;
-
 typedef struct Run {
     const Variant *v;
     uint32_t seed;
     int fix;                        /* of the repair that is interrupted … */
     bool by_open;                   /* … unless opening the image does it */
-    BlockGraph *graph;
     WriteLogDisk *disk;             /* damaged */
     GHashTable *dangers;            /* in the beginning */
     Contents before;
@@ -58,63 +50,6 @@ typedef struct Run {
 } Run;
 
 static unsigned n_images, n_dangerous, n_opened, n_fired;
-
-/* ---- Opening and reading ---- */
-
-static BlockBackend *open_disk(Run *r, const char *id, int flags)
-{
-    json_t *o = json_pack("{s:s, s:{s:s, s:s}}", "driver", "qcow2", "file",
-                          "driver", "write-log", "disk", id);
-    Error *err = NULL;
-    BlockBackend *blk = blk_new_open(r->graph, NULL, NULL, o, flags, &err);
-
-    if (!blk) {
-        g_string_append_printf(r->why, "does not open: %s",
-                               error_get_pretty(err));
-        error_free(err);
-    }
-    return blk;
-}
-
-/* The disk, or snapshot number @i - 1 of it. */
-static uint8_t *read_one(Run *r, const char *id, int i, int64_t size)
-{
-    g_autofree char *name = g_strdup_printf("s%d", i - 1);
-    BlockBackend *blk = open_disk(r, id, 0);
-    g_autofree uint8_t *buf = g_malloc(size);
-    bool ok = blk;
-
-    if (ok && i) {
-        ok = bdrv_snapshot_load_tmp(blk_bs(blk), NULL, name, NULL);
-    }
-    ok = ok && blk_pread(blk, 0, size, buf, 0) == 0;
-    if (blk) {
-        blk_unref(blk);
-    }
-    if (!ok) {
-        g_string_append_printf(r->why, ", %s cannot be read", i ? name : "it");
-    }
-    return ok ? g_steal_pointer(&buf) : NULL;
-}
-
-static bool reads_as_before(Run *r, const char *id)
-{
-    const Contents *c = &r->before;
-
-    for (int i = 0; i < c->n; i++) {
-        g_autofree uint8_t *now = read_one(r, id, i, c->size);
-
-        if (!now) {
-            return false;
-        }
-        if (memcmp(now, c->data[i], c->size)) {
-            g_string_append_printf(r->why, "%s is not what it was",
-                                   i ? "a snapshot" : "the disk");
-            return false;
-        }
-    }
-    return true;
-}
 
 /* ---- An image ---- */
 
@@ -146,8 +81,8 @@ static void make_image(Run *r, GRand *rand)
 
     r->before.size = 256 * KiB;
     json_object_set_new(o, "size", json_integer(r->before.size));
-    bdrv_create(r->graph, "qcow2", "write-log:hurt", o, &error_abort);
-    blk = open_disk(r, "hurt", BDRV_O_RDWR | BDRV_O_UNMAP);
+    bdrv_create(r->before.graph, "qcow2", "write-log:hurt", o, &error_abort);
+    blk = contents_open(&r->before, "hurt", BDRV_O_RDWR | BDRV_O_UNMAP);
     scribble(blk, rand, 20, r->v->compress_unit);
     r->before.n = 1;
     while (!r->v->no_snapshots && r->before.n <= MAX_SNAPSHOTS) {
@@ -174,14 +109,11 @@ static void run_begin(Run *r, const Variant *v, uint32_t seed)
     g_autoptr(GRand) rand = g_rand_new_with_seed(seed);
 
     *r = (Run){ .v = v, .seed = seed, .why = g_string_new(NULL) };
-    r->graph = block_graph_new();
+    r->before = (Contents){ .graph = block_graph_new(), .why = r->why };
     r->disk = write_log_disk_new("hurt", mem_image_new(0));
     r->fix = g_rand_int_range(rand, 0, 4) ? FIX_ALL : BDRV_FIX_LEAKS;
     make_image(r, rand);
-    for (int i = 0; i < r->before.n; i++) {
-        r->before.data[i] = read_one(r, "hurt", i, r->before.size);
-        g_assert_nonnull(r->before.data[i]);
-    }
+    contents_take(&r->before, "hurt");
     qcow2_damage(r->disk->img, rand);
     r->by_open = is_only_dirty(r->disk->img);
     n_opened += r->by_open;
@@ -194,10 +126,8 @@ static void run_begin(Run *r, const Variant *v, uint32_t seed)
 static void run_end(Run *r)
 {
     write_log_disk_free(r->disk);
-    block_graph_free(r->graph);
-    for (int i = 0; i < r->before.n; i++) {
-        g_free(r->before.data[i]);
-    }
+    block_graph_free(r->before.graph);
+    contents_clear(&r->before);
     g_hash_table_destroy(r->dangers);
     g_string_free(r->why, TRUE);
 }
@@ -206,8 +136,8 @@ static void run_end(Run *r)
 
 static int check(Run *r, const char *id, int fix, BdrvCheckResult *res)
 {
-    BlockBackend *blk = open_disk(r, id, BDRV_O_CHECK |
-                                  (fix ? BDRV_O_RDWR : 0));
+    BlockBackend *blk = contents_open(&r->before, id, BDRV_O_CHECK |
+                                      (fix ? BDRV_O_RDWR : 0));
     BlockDriverState *bs = blk ? blk_bs(blk) : NULL;
     int ret;
 
@@ -231,7 +161,7 @@ static int repair(Run *r, BdrvCheckResult *res)
         return check(r, "hurt", r->fix, res);
     }
     *res = (BdrvCheckResult){ 0 };
-    blk = open_disk(r, "hurt", BDRV_O_RDWR);
+    blk = contents_open(&r->before, "hurt", BDRV_O_RDWR);
     if (blk) {
         blk_unref(blk);
     }
@@ -296,39 +226,13 @@ static bool not_more_dangerous(Run *r, const MemImage *img)
     return ok;
 }
 
-/* The snapshots, and the rest of the disk, stay what they are. */
-static bool can_be_written(Run *r, const char *id)
-{
-    Contents *c = &r->before;
-    BlockBackend *blk = open_disk(r, id, BDRV_O_RDWR);
-    g_autofree uint8_t *saved = g_memdup2(c->data[0], c->size);
-    g_autoptr(GRand) rand = g_rand_new_with_seed(r->seed);
-    bool ok = blk;
-
-    for (int i = 0; ok && i < 8; i++) {
-        int64_t at = g_rand_int_range(rand, 0, c->size / 512) * 512;
-        int64_t bytes = MIN(20 * 512, c->size - at);
-
-        memset(c->data[0] + at, 1 + i, bytes);
-        ok = blk_pwrite(blk, at, bytes, c->data[0] + at, 0) == 0;
-    }
-    if (blk) {
-        blk_unref(blk);
-    }
-    if (!ok) {
-        g_string_append(r->why, "what was repaired cannot be written");
-    }
-    ok = ok && reads_as_before(r, id);
-    memcpy(c->data[0], saved, c->size);
-    return ok;
-}
-
 static bool check_left(Run *r, const MemImage *img)
 {
     g_autoptr(WriteLogDisk) d =
         write_log_disk_new("left", mem_image_clone(img));
-    bool ok = not_more_dangerous(r, img) && reads_as_before(r, "left") &&
-              repairs(r, d) && can_be_written(r, "left");
+    bool ok = not_more_dangerous(r, img) &&
+              contents_are_in(&r->before, "left") && repairs(r, d) &&
+              contents_can_be_written(&r->before, "left", r->seed);
 
     n_images++;
     if (!ok) {

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What users read of a qcow2 image, that a repair must not change: the disk
+ * and its snapshots.
+ */
+#ifndef TESTS_REPAIR_CONTENTS_H
+#define TESTS_REPAIR_CONTENTS_H
+
+#include "block/block-backend.h"
+
+#define MAX_SNAPSHOTS 3
+
+typedef struct Contents {
+    /* Who uses it says it. */
+    BlockGraph *graph;
+    const char *open;               /* options, as JSON; NULL: none */
+    GString *why;                   /* what is wrong goes here */
+    int64_t size;
+    int n;                          /* the disk, and the snapshots s0, s1 … */
+
+    uint8_t *data[1 + MAX_SNAPSHOTS];
+} Contents;
+
+/* The image on the write-log disk @id; NULL, and why. */
+BlockBackend *contents_open(Contents *c, const char *id, int flags);
+/* Remember what it has. */
+void contents_take(Contents *c, const char *id);
+bool contents_are_in(Contents *c, const char *id);
+/* Write to the disk: the rest of it, and the snapshots, stay what they are. */
+bool contents_can_be_written(Contents *c, const char *id, uint32_t seed);
+void contents_clear(Contents *c);
+
+#endif
