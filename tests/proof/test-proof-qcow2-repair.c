@@ -2,10 +2,10 @@
 /*
  * A power cut, or a failing disk, while an image is repaired.
  *
- * An image with snapshots is damaged at random, in all that a repair can put
- * right: refcounts, the refcount table, COPIED flags, the dirty and the corrupt
- * bit (qcow2-damage.h).  Then it is repaired, by a check or, if it is dirty, by
- * being opened.  What an interruption leaves must
+ * An image with snapshots, encrypted perhaps, is damaged at random, in all that
+ * a repair can put right: refcounts, the refcount table, COPIED flags, the
+ * dirty and the corrupt bit (qcow2-damage.h).  Then it is repaired, by a check or, if
+ * it is dirty, by being opened.  What an interruption leaves must
  * not be worse than what there was: all that could be read still can be; no
  * cluster has come into danger of being overwritten that was not; a second
  * repair completes; then nothing is wrong any more, by the driver's check and
@@ -17,6 +17,7 @@
 #include "repair-contents.h"
 #include "block/block-driver.h"
 #include "block/snapshot.h"
+#include "crypto/secret.h"
 
 #define FIX_ALL (BDRV_FIX_LEAKS | BDRV_FIX_ERRORS)
 
@@ -25,7 +26,15 @@ typedef struct Variant {
     const char *create;
     int64_t compress_unit;
     bool no_snapshots;
+    const char *open;
+    int cost;                       /* look at every so many-th; 0: 1 */
 } Variant;
+
+/* A short key, as it takes time to open. */
+#define LUKS "'encrypt.format':'luks','encrypt.key-secret':'s'," \
+             "'encrypt.iter-time':'0','encrypt.cipher-alg':'aes-128'," \
+             "'encrypt.cipher-mode':'cbc','encrypt.ivgen-alg':'plain64'"
+#define KEY "{'encrypt.key-secret':'s'}"
 
 static const Variant variants[] = {
     { "512", "{'cluster_size':512}", 512 },
@@ -36,6 +45,8 @@ static const Variant variants[] = {
     { "extended-l2", "{'cluster_size':16384,'extended_l2':true}", 16384 },
     { "64k", "{'cluster_size':65536}", 65536 },
     { "version-2", "{'cluster_size':1024,'compat':'0.10'}", 1024 },
+    { "luks-4k", "{'cluster_size':4096," LUKS "}", .open = KEY, .cost = 6 },
+    { "luks-64k", "{" LUKS "}", .open = KEY, .cost = 6 },
 };
 
 typedef struct Run {
@@ -109,7 +120,8 @@ static void run_begin(Run *r, const Variant *v, uint32_t seed)
     g_autoptr(GRand) rand = g_rand_new_with_seed(seed);
 
     *r = (Run){ .v = v, .seed = seed, .why = g_string_new(NULL) };
-    r->before = (Contents){ .graph = block_graph_new(), .why = r->why };
+    r->before = (Contents){ .graph = block_graph_new(), .open = v->open,
+                            .why = r->why };
     r->disk = write_log_disk_new("hurt", mem_image_new(0));
     r->fix = g_rand_int_range(rand, 0, 4) ? FIX_ALL : BDRV_FIX_LEAKS;
     make_image(r, rand);
@@ -267,6 +279,11 @@ static bool report(const Run *r, bool ok)
     return ok;
 }
 
+static int stride_of(const Variant *v)
+{
+    return proof_stride() * MAX(v->cost, 1);
+}
+
 static bool crash_one(const Variant *v, uint32_t seed)
 {
     BdrvCheckResult res;
@@ -277,8 +294,8 @@ static bool crash_one(const Variant *v, uint32_t seed)
     run_begin(&r, v, seed);
     ret = repair(&r, &res);
     ok = (r.fix != FIX_ALL && !r.by_open) || is_clean(&r, ret, &res);
-    ok = ok && replay_foreach(r.disk, seed, 150 / proof_stride(),
-                              50 / proof_stride(), check_cut, &r);
+    ok = ok && replay_foreach(r.disk, seed, 150 / stride_of(v),
+                              50 / stride_of(v), check_cut, &r);
     report(&r, ok);
     run_end(&r);
     return ok;
@@ -331,7 +348,7 @@ static bool fail_one(const Variant *v, uint32_t seed, WriteLogFault fault)
 
 static void test_fail_nth(const void *opaque)
 {
-    int stride = (proof_scale() > 1 ? 1 : 4) * proof_stride();
+    int stride = (proof_scale() > 1 ? 1 : 4) * stride_of(opaque);
     uint32_t seed = proof_seed();
 
     for (size_t k = 0; k < ARRAY_SIZE(faults) && !g_test_failed(); k++) {
@@ -344,11 +361,21 @@ static void test_fail_nth(const void *opaque)
     }
 }
 
+static void add_secret(void)
+{
+    static const ObjectType *const types[] = { &secret_object_type, NULL };
+    bool help;
+
+    user_creatable_add_from_str(types, "secret,id=s,data=abc", &help,
+                                &error_abort);
+}
+
 int main(int argc, char **argv)
 {
     int ret;
 
     proof_main_init(&argc, &argv);
+    add_secret();
     ret = proof_run_tests("qcow2-repair", test_crash, test_fail_nth, variants,
                           G_N_ELEMENTS(variants), sizeof(variants[0]));
     printf("# %u images; %u times clusters were in danger; %u repaired when "
