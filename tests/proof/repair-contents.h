@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What users read of a qcow2 image, that a repair must not change: the disk
- * and its snapshots.
+ * What users read of a qcow2 image, that a repair must not change: the disk,
+ * its snapshots, and its persistent bitmaps.
  */
 #ifndef TESTS_REPAIR_CONTENTS_H
 #define TESTS_REPAIR_CONTENTS_H
@@ -9,6 +9,8 @@
 #include "block/block-backend.h"
 
 #define MAX_SNAPSHOTS 3
+#define MAX_BITMAPS 3
+#define BITMAP_GRANULARITY 512
 
 typedef struct Contents {
     /* Who uses it says it. */
@@ -17,8 +19,12 @@ typedef struct Contents {
     GString *why;                   /* what is wrong goes here */
     int64_t size;
     int n;                          /* the disk, and the snapshots s0, s1 … */
+    int n_bitmaps;                  /* b0, b1 …; b0 does not record */
+    /* A bitmap that was in use at that moment says so, and is worth nothing. */
+    bool may_be_in_use;
 
     uint8_t *data[1 + MAX_SNAPSHOTS];
+    uint8_t *bits[MAX_BITMAPS];     /* a byte of each granule */
 } Contents;
 
 /* The image on the write-log disk @id; NULL, and why. */
@@ -26,7 +32,8 @@ BlockBackend *contents_open(Contents *c, const char *id, int flags);
 /* Remember what it has. */
 void contents_take(Contents *c, const char *id);
 bool contents_are_in(Contents *c, const char *id);
-/* Write to the disk: the rest of it, and the snapshots, stay what they are. */
+/* Write to the disk: the rest of it, and the snapshots, stay what they are, and
+ * bitmaps record it. */
 bool contents_can_be_written(Contents *c, const char *id, uint32_t seed);
 void contents_clear(Contents *c);
 

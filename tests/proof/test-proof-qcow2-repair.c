@@ -2,10 +2,11 @@
 /*
  * A power cut, or a failing disk, while an image is repaired.
  *
- * An image with snapshots, encrypted perhaps, is damaged at random, in all that
- * a repair can put right: refcounts, the refcount table, COPIED flags, the
- * dirty and the corrupt bit (qcow2-damage.h).  Then it is repaired, by a check or, if
- * it is dirty, by being opened.  What an interruption leaves must
+ * An image with snapshots, with bitmaps or encrypted perhaps, is damaged at
+ * random, in all that a repair can put right: refcounts, the refcount table,
+ * COPIED flags, the dirty and the corrupt bit (qcow2-damage.h).  Then it is
+ * repaired, by a check or, if it is dirty, by being opened (then bitmaps are in
+ * use).  What an interruption leaves must
  * not be worse than what there was: all that could be read still can be; no
  * cluster has come into danger of being overwritten that was not; a second
  * repair completes; then nothing is wrong any more, by the driver's check and
@@ -16,6 +17,7 @@
 #include "qcow2-damage.h"
 #include "repair-contents.h"
 #include "block/block-driver.h"
+#include "block/dirty-bitmap.h"
 #include "block/snapshot.h"
 #include "crypto/secret.h"
 
@@ -27,6 +29,7 @@ typedef struct Variant {
     int64_t compress_unit;
     bool no_snapshots;
     const char *open;
+    int bitmaps;
     int cost;                       /* look at every so many-th; 0: 1 */
 } Variant;
 
@@ -45,6 +48,9 @@ static const Variant variants[] = {
     { "extended-l2", "{'cluster_size':16384,'extended_l2':true}", 16384 },
     { "64k", "{'cluster_size':65536}", 65536 },
     { "version-2", "{'cluster_size':1024,'compat':'0.10'}", 1024 },
+    { "bitmaps-512", "{'cluster_size':512}", .bitmaps = 3 },
+    { "bitmaps-64k", "{'cluster_size':65536}",
+      .bitmaps = 2 },
     { "luks-4k", "{'cluster_size':4096," LUKS "}", .open = KEY, .cost = 6 },
     { "luks-64k", "{" LUKS "}", .open = KEY, .cost = 6 },
 };
@@ -85,6 +91,23 @@ static void scribble(BlockBackend *blk, GRand *rand, int n, int64_t unit)
     }
 }
 
+/* Each has what is written between it and the next, and more. */
+static void add_bitmaps(Run *r, BlockBackend *blk, GRand *rand)
+{
+    for (int i = 0; i < r->v->bitmaps; i++) {
+        g_autofree char *name = g_strdup_printf("b%d", i);
+
+        bdrv_dirty_bitmap_cmd_add(blk_bs(blk), name, BITMAP_GRANULARITY, true,
+                                  false, &error_abort);
+        scribble(blk, rand, 6, 0);
+        if (i == 0) {
+            bdrv_disable_dirty_bitmap(bdrv_find_dirty_bitmap(blk_bs(blk),
+                                                             name));
+        }
+    }
+    r->before.n_bitmaps = r->v->bitmaps;
+}
+
 static void make_image(Run *r, GRand *rand)
 {
     json_t *o = options_from_json(r->v->create, &error_abort);
@@ -95,6 +118,7 @@ static void make_image(Run *r, GRand *rand)
     bdrv_create(r->before.graph, "qcow2", "write-log:hurt", o, &error_abort);
     blk = contents_open(&r->before, "hurt", BDRV_O_RDWR | BDRV_O_UNMAP);
     scribble(blk, rand, 20, r->v->compress_unit);
+    add_bitmaps(r, blk, rand);
     r->before.n = 1;
     while (!r->v->no_snapshots && r->before.n <= MAX_SNAPSHOTS) {
         QEMUSnapshotInfo sn = { .date_sec = 1 };
@@ -129,6 +153,7 @@ static void run_begin(Run *r, const Variant *v, uint32_t seed)
     qcow2_damage(r->disk->img, rand);
     r->by_open = is_only_dirty(r->disk->img);
     n_opened += r->by_open;
+    r->before.may_be_in_use = r->by_open;
     r->dangers = qcow2_checker_dangers(r->disk->img, r->why);
     g_assert_nonnull(r->dangers);
     n_dangerous += g_hash_table_size(r->dangers) > 0;
@@ -205,6 +230,10 @@ static bool repairs(Run *r, WriteLogDisk *d)
     ret = check(r, d->id, 0, &res);
     if (!is_clean(r, ret, &res) || !qcow2_checker_run(d->img, &own, r->why)) {
         return false;
+    }
+    if (r->by_open && r->before.n_bitmaps) {
+        /* Bitmaps that were to be stored at the end; nobody looks there. */
+        own.leaks -= own.leaks_behind;
     }
     if (own.leaks || own.miscopied || own.is_dirty) {
         g_string_append_printf(r->why, "after a second repair %u leaks, %u "
@@ -294,6 +323,12 @@ static bool crash_one(const Variant *v, uint32_t seed)
     run_begin(&r, v, seed);
     ret = repair(&r, &res);
     ok = (r.fix != FIX_ALL && !r.by_open) || is_clean(&r, ret, &res);
+    if (ok && r.by_open) {
+        /* Whoever was not interrupted has put bitmaps back. */
+        r.before.may_be_in_use = false;
+        ok = contents_are_in(&r.before, "hurt");
+        r.before.may_be_in_use = true;
+    }
     ok = ok && replay_foreach(r.disk, seed, 150 / stride_of(v),
                               50 / stride_of(v), check_cut, &r);
     report(&r, ok);
