@@ -6,8 +6,9 @@
  * can still be read.  The number of references does not tell, as snapshots
  * share tables.  So before a repair writes to an L2 table it asks here.  The
  * first time, which is rare, all tables are gone through once more: what an L2
- * entry, a bitmap or the encryption header says that it has is theirs.  Entries
- * that nobody can follow say nothing.
+ * entry, a snapshot, a bitmap or the encryption header says that it has is
+ * theirs, and so is the snapshot table, which the set of metadata does not know
+ * while an image is only checked.  Entries that nobody can follow say nothing.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
@@ -31,6 +32,19 @@ static bool can_be_followed(const Qcow2Check *chk, uint64_t offset,
 {
     return offset && !reserved && !(offset & (chk->s->cluster_size - 1)) &&
            qcow2_check_inside(chk, offset, chk->s->cluster_size);
+}
+
+/* As much of it as there is. */
+static void note_range(Users *u, uint64_t offset, uint64_t bytes)
+{
+    uint64_t end = u->chk->file_bytes;
+    unsigned shift = u->chk->s->cluster_bits;
+
+    if (bytes && offset < end) {
+        end = offset + MIN(bytes, end - offset);
+        qcow2_refs_add(u->map, offset >> shift,
+                       ((end - 1) >> shift) - (offset >> shift) + 1);
+    }
 }
 
 static void note_entry(Users *u, uint64_t entry)
@@ -100,6 +114,7 @@ static int note_l1(Users *u, const Qcow2Snapshot *sn)
         return 0;
     }
     end = MIN(end, offset + sn->l1_size * (uint64_t)sizeof(uint64_t));
+    note_range(u, offset, end - offset);
     for (; offset < end && ret == 0; offset += n * sizeof(uint64_t)) {
         n = MIN((end - offset) / sizeof(uint64_t), G_N_ELEMENTS(entries));
         if (n == 0) {
@@ -122,6 +137,7 @@ static int note_the_rest(Users *u)
     uint32_t users = chk->users;
     int ret;
 
+    note_range(u, chk->s->snapshots_offset, chk->snapshot_table_bytes);
     chk->refs = u->map;
     if (chk->s->crypt_method == QCOW2_CRYPT_LUKS) {
         qcow2_check_count(chk, chk->s->crypto_header_offset,

@@ -405,13 +405,16 @@ static void test_shared_l2_lie(void)
 typedef struct FalseTable {
     const char *name;
     int64_t cluster;            /* the L1 entry refers to it */
-    bool has_bitmaps;
+    bool has_all;               /* there are a snapshot and a bitmap, too */
+    int first;                  /* entry that is one to be repaired; 0: 1 */
 } FalseTable;
 
 static const FalseTable false_tables[] = {
     { "data", DATA },
     { "bitmap", BITMAP_DATA, true },
     { "bitmap-table", BITMAP_TABLE, true },
+    { "snapshot-table", SNAPSHOTS, true, 8 },
+    { "snapshot-l1", SNAPSHOT_L1, true },
 };
 
 /* As a table, it is full of flags that are to be repaired. */
@@ -422,14 +425,14 @@ static WriteLogDisk *false_table_disk(const FalseTable *t)
     WriteLogDisk *d = shared_disk(true, 0);
     uint8_t image[CLUSTERS * CLUSTER];
 
-    if (t->has_bitmaps) {
+    if (t->has_all) {
         make_image(image);
     } else {
         mem_image_read(d->img, 0, image, sizeof(image));
     }
-    stq_be_p(image + L1 * CLUSTER + (t->has_bitmaps ? 0 : 8),
+    stq_be_p(image + L1 * CLUSTER + (t->has_all ? 0 : 8),
              t->cluster * CLUSTER);
-    for (int i = 8; i < CLUSTER; i += 8) {
+    for (int i = MAX(t->first, 1) * 8; i < CLUSTER; i += 8) {
         stq_be_p(image + t->cluster * CLUSTER + i, FALSE_ENTRY);
     }
     mem_image_write(d->img, 0, image, sizeof(image));
