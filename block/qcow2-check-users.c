@@ -8,7 +8,8 @@
  * first time, which is rare, all tables are gone through once more: what an L2
  * entry, a snapshot, a bitmap or the encryption header says that it has is
  * theirs, and so is the snapshot table, which the set of metadata does not know
- * while an image is only checked.  Entries that nobody can follow say nothing.
+ * while an image is only checked.  Entries that nobody can follow say nothing;
+ * whoever reads ignores reserved bits.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
@@ -27,10 +28,9 @@ typedef struct Users {
     uint64_t *words;                /* one L2 table */
 } Users;
 
-static bool can_be_followed(const Qcow2Check *chk, uint64_t offset,
-                            uint64_t reserved)
+static bool can_be_followed(const Qcow2Check *chk, uint64_t offset)
 {
-    return offset && !reserved && !(offset & (chk->s->cluster_size - 1)) &&
+    return offset && !(offset & (chk->s->cluster_size - 1)) &&
            qcow2_check_inside(chk, offset, chk->s->cluster_size);
 }
 
@@ -58,9 +58,7 @@ static void note_entry(Users *u, uint64_t entry)
         if (!qcow2_check_inside(u->chk, offset, bytes)) {
             return;
         }
-    } else if (s->has_data_file ||
-               !can_be_followed(u->chk, offset,
-                                entry & QCOW2_L2_STD_RESERVED_MASK)) {
+    } else if (s->has_data_file || !can_be_followed(u->chk, offset)) {
         return;
     }
     first = offset >> s->cluster_bits;
@@ -75,7 +73,7 @@ static int note_table(Users *u, uint64_t l1_entry)
     int64_t n = s->l2_entry_words << s->l2_bits;
     int ret;
 
-    if (!can_be_followed(u->chk, offset, l1_entry & QCOW2_L1_RESERVED_MASK) ||
+    if (!can_be_followed(u->chk, offset) ||
         !g_hash_table_add(u->seen, (gpointer)(uintptr_t)(offset >>
                                                          s->cluster_bits))) {
         return 0;

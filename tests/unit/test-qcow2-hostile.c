@@ -407,10 +407,12 @@ typedef struct FalseTable {
     int64_t cluster;            /* the L1 entry refers to it */
     bool has_all;               /* there are a snapshot and a bitmap, too */
     int first;                  /* entry that is one to be repaired; 0: 1 */
+    uint64_t reserved;          /* bits of the L2 entry of the data */
 } FalseTable;
 
 static const FalseTable false_tables[] = {
     { "data", DATA },
+    { "data-reserved-bits", DATA, .reserved = UINT64_C(1) << 56 | 2 },
     { "bitmap", BITMAP_DATA, true },
     { "bitmap-table", BITMAP_TABLE, true },
     { "snapshot-table", SNAPSHOTS, true, 8 },
@@ -432,6 +434,8 @@ static WriteLogDisk *false_table_disk(const FalseTable *t)
     }
     stq_be_p(image + L1 * CLUSTER + (t->has_all ? 0 : 8),
              t->cluster * CLUSTER);
+    image[L2 * CLUSTER] |= t->reserved >> 56;
+    image[L2 * CLUSTER + 7] |= t->reserved;
     for (int i = MAX(t->first, 1) * 8; i < CLUSTER; i += 8) {
         stq_be_p(image + t->cluster * CLUSTER + i, FALSE_ENTRY);
     }
