@@ -375,7 +375,8 @@ static void exchange_lists(Qcow2Check *chk)
     chk->n_snapshots = n;
 }
 
-static int write_list(BlockDriverState *bs)
+/* @may_flag: each table of the disk is one. */
+static int write_list(BlockDriverState *bs, bool may_flag)
 {
     BDRVQcow2State *s = bs->opaque;
     int ret;
@@ -383,8 +384,9 @@ static int write_list(BlockDriverState *bs)
     driver_lock(&s->lock);
     ret = qcow2_write_snapshots(bs);
     if (ret == 0) {
-        /* What lies in the old table has a reference less now. */
-        s->copied_stale = true;
+        /* What lies in the old table has a reference less now.  Without its
+         * flag it is copied when it is written, which harms nobody. */
+        s->copied_stale = may_flag;
         ret = qcow2_settle(bs);
     }
     driver_unlock(&s->lock);
@@ -411,18 +413,20 @@ int qcow2_check_repair_snapshots(Qcow2Check *chk)
     BlockDriverState *bs = chk->bs;
     BDRVQcow2State *s = chk->s;
     bool had_list = s->snapshots, was_corrupt = qatomic_read(&s->corrupt);
+    bool may_flag;
     int ret;
 
     if (!chk->bad_snapshots || !fixes(chk) || chk->res->check_errors) {
         return 0;
     }
+    ret = qcow2_check_tables_are_sound(chk, &may_flag);
     /* What the driver has in memory is from before the repair. */
-    ret = qcow2_repair_reload(bs);
+    ret = ret < 0 ? ret : qcow2_repair_reload(bs);
     if (ret == 0) {
         s->snapshots_size = table_bytes_in_file(chk);
         qatomic_set(&s->corrupt, false);
         exchange_lists(chk);
-        ret = write_list(bs);
+        ret = write_list(bs, may_flag);
         if (ret < 0) {
             exchange_lists(chk);
         } else {

@@ -184,17 +184,50 @@ static int find_users(Qcow2Check *chk)
     return 0;
 }
 
+/* By what find_users() has found.  @users: others that do not matter. */
+static bool is_only_table(const Qcow2Check *chk, int64_t table, unsigned users)
+{
+    int64_t cluster = table >> chk->s->cluster_bits;
+
+    return !(table & (chk->s->cluster_size - 1)) && cluster < chk->room &&
+           qcow2_refs_get(chk->not_tables, cluster) <= users;
+}
+
+/* 1 or 0: is it in the snapshot table? */
+static unsigned snapshot_table_uses(const Qcow2Check *chk, uint64_t offset)
+{
+    uint64_t start = chk->s->snapshots_offset;
+    uint64_t bytes = QEMU_ALIGN_UP(chk->snapshot_table_bytes,
+                                   (uint64_t)chk->s->cluster_size);
+
+    return offset >= start && offset - start < bytes;
+}
+
 int qcow2_check_write_l2(Qcow2Check *chk, int64_t table, int64_t offset,
                          int64_t bytes, const void *buf)
 {
-    int64_t cluster = table >> chk->s->cluster_bits;
     int ret = chk->not_tables ? 0 : find_users(chk);
 
-    if (ret == 0 && (table & (chk->s->cluster_size - 1) ||
-                     cluster >= chk->room ||
-                     qcow2_refs_get(chk->not_tables, cluster))) {
+    if (ret == 0 && !is_only_table(chk, table, 0)) {
         ret = -EPERM;
     }
     return ret < 0 ? ret : qcow2_check_write(chk, QCOW2_OL_SHARED_L2, offset,
                                              bytes, buf);
+}
+
+int qcow2_check_tables_are_sound(Qcow2Check *chk, bool *sound)
+{
+    const Qcow2L1 *l1 = qatomic_load_acquire(&chk->s->l1);
+    int ret = chk->not_tables ? 0 : find_users(chk);
+
+    *sound = ret == 0;
+    for (uint32_t i = 0; i < l1->size && *sound; i++) {
+        int64_t table = l1->entries[i] & QCOW2_L1_OFFSET_MASK;
+
+        *sound = !table ||
+                 (is_only_table(chk, table, snapshot_table_uses(chk, table)) &&
+                  !qcow2_metadata_overlap(chk->s, QCOW2_OL_ALL &
+                                          ~QCOW2_OL_SHARED_L2, table, 1));
+    }
+    return ret;
 }

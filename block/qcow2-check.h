@@ -143,6 +143,10 @@ bool qcow2_check_inside(const Qcow2Check *chk, uint64_t offset,
 int qcow2_check_write_l2(Qcow2Check *chk, int64_t table, int64_t offset,
                          int64_t bytes, const void *buf);
 
+/* The same file: is each L2 table of the disk nothing else, once the snapshot
+ * table is elsewhere? */
+int qcow2_check_tables_are_sound(Qcow2Check *chk, bool *sound);
+
 /* qcow2-check-tables.c: count what an L1 table refers to.  @active: also the
  * statistics.  0 or -errno. */
 int qcow2_check_count_l1(Qcow2Check *chk, int64_t offset,

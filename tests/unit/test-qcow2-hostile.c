@@ -408,11 +408,15 @@ typedef struct FalseTable {
     bool has_all;               /* there are a snapshot and a bitmap, too */
     int first;                  /* entry that is one to be repaired; 0: 1 */
     uint64_t reserved;          /* bits of the L2 entry of the data */
+    uint64_t entry;             /* to be repaired; 0: FALSE_ENTRY */
+    bool is_incomplete;         /* the snapshot is to be repaired, too */
 } FalseTable;
 
 static const FalseTable false_tables[] = {
     { "data", DATA },
     { "data-reserved-bits", DATA, .reserved = UINT64_C(1) << 56 | 2 },
+    { "data-beside-snapshot", DATA, true, .is_incomplete = true,
+      .entry = COPIED | REFTABLE * CLUSTER },
     { "bitmap", BITMAP_DATA, true },
     { "bitmap-table", BITMAP_TABLE, true },
     { "snapshot-table", SNAPSHOTS, true, 8 },
@@ -437,7 +441,10 @@ static WriteLogDisk *false_table_disk(const FalseTable *t)
     image[L2 * CLUSTER] |= t->reserved >> 56;
     image[L2 * CLUSTER + 7] |= t->reserved;
     for (int i = MAX(t->first, 1) * 8; i < CLUSTER; i += 8) {
-        stq_be_p(image + t->cluster * CLUSTER + i, FALSE_ENTRY);
+        stq_be_p(image + t->cluster * CLUSTER + i, t->entry ?: FALSE_ENTRY);
+    }
+    if (t->is_incomplete) {
+        stl_be_p(image + SNAPSHOTS * CLUSTER + 36, 0);  /* extra data */
     }
     mem_image_write(d->img, 0, image, sizeof(image));
     return d;
