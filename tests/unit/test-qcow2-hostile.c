@@ -676,6 +676,42 @@ static void test_crowd_is_bounded(void)
     g_assert_cmpfloat(g_test_timer_elapsed(), <, 30);
 }
 
+#define LONG_TABLE 8            /* clusters */
+
+/* They have a table of so many clusters at the end of the file, and an L2 entry
+ * of the disk has a flag that is wrong. */
+static MemImage *crowd_to_repair(void)
+{
+    MemImage *mem = crowd_of_snapshots(LONG_TABLE * BIG / 8, 0);
+    int first = mem_image_size(mem) / BIG;
+
+    mem_image_truncate(mem, (int64_t)(first + LONG_TABLE) * BIG);
+    for (int i = 0; i < LONG_TABLE; i++) {
+        put_refcount(mem, first + i, CROWD);
+    }
+    for (int i = 0; i < CROWD; i++) {
+        put_word(mem, CROWD_LIST * BIG + i * 64, (int64_t)first * BIG);
+    }
+    put_word(mem, 4 * BIG + 8, 5 * BIG | COPIED);
+    return mem;
+}
+
+/* A repair looks for all users of a table before it writes to it, but not
+ * through one table for each of the crowd. */
+static void test_crowd_is_repaired(void)
+{
+    g_autoptr(WriteLogDisk) d = write_log_disk_new("hostile",
+                                                   crowd_to_repair());
+    uint8_t entry[8];
+
+    write_log_fail(d, (WriteLogFault){ 1u << WLOG_READ, 0, EIO });
+    repair(d);
+    mem_image_read(d->img, 4 * BIG + 8, entry, 8);
+    g_assert_cmphex(ldq_be_p(entry), ==, 5 * BIG);
+    /* An entry of the list takes three: its head, extra data and names. */
+    g_assert_cmpuint(write_log_calls(d), <, 4 * CROWD);
+}
+
 /* Nor are tables that overlap gone through. */
 static void test_crowd_overlaps(void)
 {
@@ -750,6 +786,7 @@ int main(int argc, char **argv)
     }
     g_test_add_func("/qcow2-hostile/crowd/counts", test_crowd_counts);
     g_test_add_func("/qcow2-hostile/crowd/is-bounded", test_crowd_is_bounded);
+    g_test_add_func("/qcow2-hostile/crowd/is-repaired", test_crowd_is_repaired);
     g_test_add_func("/qcow2-hostile/crowd/overlaps", test_crowd_overlaps);
     g_test_add_func("/qcow2-hostile/encryption-header", test_crypto_header);
     ret = g_test_run();
