@@ -25,6 +25,7 @@ typedef struct Users {
     Qcow2RefMap *map;               /* clusters that are no tables */
     GHashTable *seen;               /* L2 tables, by their cluster */
     GHashTable *seen_l1;            /* of snapshots: cluster -> entries */
+    uint64_t l1_bytes;              /* of these */
     uint64_t *words;                /* one L2 table */
 } Users;
 
@@ -112,6 +113,10 @@ static int note_l1(Users *u, const Qcow2Snapshot *sn)
         return 0;
     }
     end = MIN(end, offset + sn->l1_size * (uint64_t)sizeof(uint64_t));
+    u->l1_bytes += end - offset;
+    if (u->l1_bytes > u->chk->file_bytes) {
+        return -EINVAL;             /* they overlap: counting refuses it, too */
+    }
     note_range(u, offset, end - offset);
     for (; offset < end && ret == 0; offset += n * sizeof(uint64_t)) {
         n = MIN((end - offset) / sizeof(uint64_t), G_N_ELEMENTS(entries));
@@ -162,11 +167,16 @@ static int note_all(Users *u)
     return ret;
 }
 
+/* Once: it takes long, and what has failed will fail again. */
 static int find_users(Qcow2Check *chk)
 {
-    Users u = { .chk = chk, .map = qcow2_refs_new(chk->room) };
+    Users u = { .chk = chk };
     int ret = -ENOMEM;
 
+    if (chk->not_tables || chk->users_error) {
+        return chk->users_error;
+    }
+    u.map = qcow2_refs_new(chk->room);
     u.words = g_try_malloc(chk->s->cluster_size);
     u.seen = g_hash_table_new(NULL, NULL);
     u.seen_l1 = g_hash_table_new(NULL, NULL);
@@ -178,6 +188,7 @@ static int find_users(Qcow2Check *chk)
     g_free(u.words);
     if (ret < 0) {
         qcow2_refs_free(u.map);
+        chk->users_error = ret;
         return ret;
     }
     chk->not_tables = u.map;
@@ -206,7 +217,7 @@ static unsigned snapshot_table_uses(const Qcow2Check *chk, uint64_t offset)
 int qcow2_check_write_l2(Qcow2Check *chk, int64_t table, int64_t offset,
                          int64_t bytes, const void *buf)
 {
-    int ret = chk->not_tables ? 0 : find_users(chk);
+    int ret = find_users(chk);
 
     if (ret == 0 && !is_only_table(chk, table, 0)) {
         ret = -EPERM;
@@ -218,7 +229,7 @@ int qcow2_check_write_l2(Qcow2Check *chk, int64_t table, int64_t offset,
 int qcow2_check_tables_are_sound(Qcow2Check *chk, bool *sound)
 {
     const Qcow2L1 *l1 = qatomic_load_acquire(&chk->s->l1);
-    int ret = chk->not_tables ? 0 : find_users(chk);
+    int ret = find_users(chk);
 
     *sound = ret == 0;
     for (uint32_t i = 0; i < l1->size && *sound; i++) {

@@ -88,7 +88,8 @@ typedef struct Qcow2Check {
     int64_t bad_snapshots;          /* of these; corruptions, at last … */
     int64_t lost_snapshots;         /* … and that are left out of the list */
     Qcow2RefMap *refs;
-    Qcow2RefMap *not_tables;        /* qcow2-check-users.c; NULL: not yet */
+    Qcow2RefMap *not_tables;        /* qcow2-check-users.c; NULL: not yet … */
+    int users_error;                /* … unless it has failed */
     /* Of each L1 entry of the active disk; NULL: not known, as in a repair,
      * which may change tables. */
     Qcow2TableRun *runs;

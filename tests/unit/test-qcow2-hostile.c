@@ -712,7 +712,7 @@ static void test_crowd_is_repaired(void)
     g_assert_cmpuint(write_log_calls(d), <, 4 * CROWD);
 }
 
-/* Nor are tables that overlap gone through. */
+/* Nor are tables that overlap gone through … */
 static void test_crowd_overlaps(void)
 {
     BdrvCheckResult res;
@@ -720,6 +720,27 @@ static void test_crowd_overlaps(void)
     g_assert_cmpint(check_crowd(crowd_of_snapshots(BIG, BIG), &res), ==,
                     -EINVAL);
     g_assert_cmpint(res.check_errors, ==, 1);
+}
+
+/* … not even if each is an entry longer than the one before, and entries of the
+ * disk are to be repaired before they are counted. */
+static void test_crowd_grows(void)
+{
+    MemImage *mem = crowd_of_snapshots(1, 0);
+    g_autoptr(WriteLogDisk) d = write_log_disk_new("hostile", mem);
+
+    for (int i = 0; i < CROWD; i++) {
+        uint8_t size[4];
+
+        stl_be_p(size, 1 + i);
+        mem_image_write(mem, CROWD_LIST * BIG + i * 64 + 8, size, 4);
+    }
+    for (int i = 1; i < 10; i++) {
+        put_word(mem, 4 * BIG + 8 * i, (5 * BIG + CLUSTER) | 1);
+    }
+    write_log_fail(d, (WriteLogFault){ 1u << WLOG_READ, 0, EIO });
+    repair(d);
+    g_assert_cmpuint(write_log_calls(d), <, 4 * CROWD);
 }
 
 /* ---- An encryption header that lies ---- */
@@ -788,6 +809,7 @@ int main(int argc, char **argv)
     g_test_add_func("/qcow2-hostile/crowd/is-bounded", test_crowd_is_bounded);
     g_test_add_func("/qcow2-hostile/crowd/is-repaired", test_crowd_is_repaired);
     g_test_add_func("/qcow2-hostile/crowd/overlaps", test_crowd_overlaps);
+    g_test_add_func("/qcow2-hostile/crowd/grows", test_crowd_grows);
     g_test_add_func("/qcow2-hostile/encryption-header", test_crypto_header);
     ret = g_test_run();
     block_graph_free(graph);
