@@ -24,6 +24,9 @@
 /* The last clusters may be allocated, but never written: then the file ends
  * before them. */
 #define BEHIND_END 4096
+/* Nobody looks at more. */
+#define MAX_SNAPSHOTS 65536
+#define MAX_SNAPSHOT_TABLE (64 * MiB)
 
 typedef enum Use {
     USE_NONE,
@@ -49,6 +52,7 @@ typedef struct Image {
     Cluster *clusters;
     uint64_t reftable, n_reftable;
     GHashTable *dangers;        /* collect them, and go on; or NULL */
+    uint64_t end, old_end;      /* then: of what can be referred to */
 } Image;
 
 static bool G_GNUC_PRINTF(2, 3) bad(Image *im, const char *format, ...)
@@ -146,12 +150,25 @@ static bool add_one(Image *im, uint64_t c, Use use, bool alone)
     return true;
 }
 
+/* Nobody uses what is not in the file, but for a part of its last cluster, nor
+ * what does not begin with a cluster. */
+static bool is_elsewhere(const Image *im, uint64_t offset, uint64_t bytes,
+                         Use use)
+{
+    return (offset % im->cluster_size && use != USE_COMPRESSED) ||
+           offset > INT64_MAX || bytes > INT64_MAX ||
+           offset + bytes >= im->end + im->cluster_size;
+}
+
 static bool add(Image *im, uint64_t offset, uint64_t bytes, Use use,
                 bool alone)
 {
     uint64_t first = offset >> im->cluster_bits;
     uint64_t last = (offset + bytes - 1) >> im->cluster_bits;
 
+    if (im->dangers && is_elsewhere(im, offset, bytes, use)) {
+        return true;
+    }
     if (bytes && offset % im->cluster_size && use != USE_COMPRESSED) {
         return bad(im, "%#" PRIx64 " is no multiple of a cluster", offset);
     }
@@ -223,6 +240,20 @@ static bool l2_entry(Image *im, uint64_t entry, uint64_t bitmap)
            check_copied(im, "L2 entry", entry);
 }
 
+/* Whoever looks for dangers passes over what cannot be followed, and over bits
+ * that make no sense, as who reads it may.  False: there is nothing left. */
+static bool make_sense(const Image *im, uint64_t *entry, uint64_t *bitmap)
+{
+    if (*entry & COMPRESSED) {
+        *entry &= ~COPIED;
+        *bitmap = 0;
+        return true;
+    }
+    *entry &= ~(L2_RESERVED | (im->l2_words > 1));
+    return *entry & OFFSET && !(*entry & 1 && im->version < 3) &&
+           !(*bitmap & *bitmap >> 32 & UINT32_MAX);
+}
+
 static bool walk_l2(Image *im, uint64_t table, bool active)
 {
     uint64_t n = im->cluster_size / 8 / im->l2_words;
@@ -230,7 +261,11 @@ static bool walk_l2(Image *im, uint64_t table, bool active)
     for (uint64_t i = 0; i < n; i++) {
         uint64_t at = table + i * im->l2_words * 8;
         uint64_t entry = read64(im, at);
+        uint64_t bitmap = im->l2_words > 1 ? read64(im, at + 8) : 0;
 
+        if (im->dangers && !make_sense(im, &entry, &bitmap)) {
+            continue;
+        }
         /* Nobody reads the flags of inactive tables. */
         entry &= active || !(entry & (OFFSET | COMPRESSED)) ? ~UINT64_C(0)
                                                             : ~COPIED;
@@ -238,8 +273,7 @@ static bool walk_l2(Image *im, uint64_t table, bool active)
             if (!add(im, entry & OFFSET, im->cluster_size, USE_DATA, false)) {
                 return false;
             }
-        } else if (!l2_entry(im, entry,
-                             im->l2_words > 1 ? read64(im, at + 8) : 0)) {
+        } else if (!l2_entry(im, entry, bitmap)) {
             return bad(im, ", in the L2 table at %#" PRIx64 ", entry %" PRIu64,
                        table, i);
         }
@@ -247,15 +281,28 @@ static bool walk_l2(Image *im, uint64_t table, bool active)
     return true;
 }
 
+/* Is it a table that somebody may use?  Of so many entries. */
+static bool is_followed(const Image *im, uint64_t table, uint32_t n)
+{
+    return table % im->cluster_size == 0 && table < im->end &&
+           n * UINT64_C(8) <= im->end - table;
+}
+
 static bool walk_l1(Image *im, uint64_t l1, uint32_t size, bool active)
 {
-    if (!add(im, l1, size * 8, USE_SINGLE, false)) {
+    if (im->dangers && !is_followed(im, l1, size)) {
+        return true;
+    }
+    if (!add(im, l1, size * UINT64_C(8), USE_SINGLE, false)) {
         return bad(im, ": the L1 table");
     }
     for (uint32_t i = 0; i < size; i++) {
         uint64_t e = read64(im, l1 + i * 8);
 
-        if (e & L1_RESERVED) {
+        if (im->dangers && !is_followed(im, e & OFFSET, 1)) {
+            continue;
+        }
+        if (e & L1_RESERVED && !im->dangers) {
             return bad(im, "L1 entry %#" PRIx64 " has reserved bits", e);
         }
         if ((e & OFFSET) &&
@@ -276,14 +323,26 @@ static bool walk_snapshots(Image *im)
     uint64_t at = start;
 
     im->result->snapshots = read32(im, 60);
+    if (im->dangers) {
+        im->result->snapshots = start % im->cluster_size ? 0 :
+                                MIN(im->result->snapshots, MAX_SNAPSHOTS);
+    }
     for (unsigned i = 0; i < im->result->snapshots; i++) {
         uint32_t lengths = read32(im, at + 12);
+        uint64_t end = at + 40 + (uint64_t)read32(im, at + 36) +
+                       (lengths >> 16) + (uint16_t)lengths;
 
+        if (im->dangers && (end - start > MAX_SNAPSHOT_TABLE ||
+                            at + 40 > im->end)) {
+            break;
+        }
         if (!walk_l1(im, read64(im, at), read32(im, at + 8), false)) {
             return bad(im, ", of snapshot %u", i);
         }
-        at += 40 + read32(im, at + 36) + (lengths >> 16) + (uint16_t)lengths;
-        at = (at + 7) & ~UINT64_C(7);
+        at = (end + 7) & ~UINT64_C(7);
+    }
+    if (im->dangers) {
+        at = MIN(at, MAX(start, im->end));
     }
     return add(im, start, at - start, USE_SINGLE, false) ||
            bad(im, ": the snapshot table");
@@ -421,12 +480,15 @@ static bool run(Image *im)
     bool ok;
 
     *im->result = (Qcow2CheckerResult){ 0 };
+    im->end = mem_image_size(im->img);
     if (!read_header(im)) {
         return false;
     }
     im->clusters = g_new0(Cluster, im->n_clusters);
     ok = add(im, 0, im->cluster_size, USE_SINGLE, false) &&
-         walk_refcounts(im) && walk_snapshots(im) && walk_extensions(im) &&
+         walk_refcounts(im);
+    im->end = MIN(im->end, im->old_end);
+    ok = ok && walk_snapshots(im) && walk_extensions(im) &&
          walk_l1(im, read64(im, 40), read32(im, 36), true) && compare(im);
     g_free(im->clusters);
     return ok;
@@ -440,11 +502,12 @@ bool qcow2_checker_run(const MemImage *img, Qcow2CheckerResult *result,
     return run(&im);
 }
 
-GHashTable *qcow2_checker_dangers(const MemImage *img, GString *why)
+GHashTable *qcow2_checker_dangers(const MemImage *img, int64_t old_end,
+                                  GString *why)
 {
     Qcow2CheckerResult result;
     Image im = { .img = img, .result = &result, .why = why,
-                 .dangers = g_hash_table_new(NULL, NULL) };
+                 .old_end = old_end, .dangers = g_hash_table_new(NULL, NULL) };
 
     if (!run(&im)) {
         g_clear_pointer(&im.dangers, g_hash_table_destroy);

@@ -36,12 +36,15 @@ bool qcow2_checker_run(const MemImage *img, Qcow2CheckerResult *result,
                        GString *why);
 
 /*
- * Of an image whose refcounts, refcount table and COPIED flags may be anything:
- * the clusters that are in danger (numbers, as pointers), because their
- * refcount is lower than their references or because they have several users
- * of which one says COPIED.  The bits that say dirty and corrupt do not count.
- * NULL: tables cannot be followed, says @why.
+ * Of an image whose refcounts, tables and COPIED flags may be anything (entries
+ * that make no sense are passed over): the clusters that are in danger
+ * (numbers, as pointers), because their refcount is lower than their references
+ * or because they have several users of which one says COPIED.  The bits that
+ * say dirty and corrupt do not count.  Behind @old_end, where the file once
+ * ended, only refcount structures are looked for: who refers to what was not
+ * there has nothing to lose.  NULL: tables cannot be followed, says @why.
  */
-GHashTable *qcow2_checker_dangers(const MemImage *img, GString *why);
+GHashTable *qcow2_checker_dangers(const MemImage *img, int64_t old_end,
+                                  GString *why);
 
 #endif

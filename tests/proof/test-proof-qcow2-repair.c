@@ -154,7 +154,7 @@ static void run_begin(Run *r, const Variant *v, uint32_t seed)
     r->by_open = is_only_dirty(r->disk->img);
     n_opened += r->by_open;
     r->before.may_be_in_use = r->by_open;
-    r->dangers = qcow2_checker_dangers(r->disk->img, r->why);
+    r->dangers = qcow2_checker_dangers(r->disk->img, INT64_MAX, r->why);
     g_assert_nonnull(r->dangers);
     n_dangerous += g_hash_table_size(r->dangers) > 0;
     write_log_start(r->disk);
@@ -248,7 +248,7 @@ static bool repairs(Run *r, WriteLogDisk *d)
 
 static bool not_more_dangerous(Run *r, const MemImage *img)
 {
-    GHashTable *now = qcow2_checker_dangers(img, r->why);
+    GHashTable *now = qcow2_checker_dangers(img, INT64_MAX, r->why);
     GHashTableIter iter;
     gpointer cluster;
     bool ok = now;
