@@ -13,4 +13,24 @@
 /* @img is sound.  Several kinds at once. */
 void qcow2_damage(MemImage *img, GRand *rand);
 
+/* What nobody can put right. */
+typedef struct Qcow2Lost {
+    struct {
+        uint64_t offset, bytes;
+        int user;                   /* 0: of the disk; 1 …: of a snapshot; -1:
+                                     * of all */
+    } ranges[3];
+    unsigned n;
+    unsigned snapshots;             /* a bit each */
+    bool is_behind_end;             /* entries of snapshots, in part */
+} Qcow2Lost;
+
+/*
+ * Entries of L1 and L2 tables, of the disk or of snapshots, and those of the
+ * snapshot table, become any: they refer to what is not in the file, to
+ * metadata, to what is another's, to the middle of a cluster.  After
+ * qcow2_damage(), if at all; a few at once.
+ */
+void qcow2_damage_tables(MemImage *img, GRand *rand, Qcow2Lost *lost);
+
 #endif
