@@ -90,6 +90,11 @@ uint32_t proof_seed(void)
     return seed_option >= 0 ? seed_option : g_random_int_range(1, 1000000000);
 }
 
+uint32_t proof_seed_or(uint32_t usual)
+{
+    return seed_option < 0 && proof_scale() == 1 ? usual : proof_seed();
+}
+
 const char *proof_cut_option(void)
 {
     return cut_option;

@@ -129,6 +129,12 @@ int proof_run_tests(const char *what, void (*crash)(const void *variant),
 /* How many times as long to go on: THREADBLOCK_LONG, or 1. */
 int proof_scale(void);
 uint32_t proof_seed(void);
+/*
+ * The same, but in a short run @usual unless it was asked for another.  For
+ * what has so many ways to meet that who finds a new one is not to be whoever
+ * changes something else.
+ */
+uint32_t proof_seed_or(uint32_t usual);
 
 /* False: result->failure says why.  @result is cleared first. */
 bool proof_run_crash(const ProofFormat *fmt, const ProofConfig *cfg,
