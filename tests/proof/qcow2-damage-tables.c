@@ -169,7 +169,10 @@ static void hurt_l2(Victim *v)
 
 static void hurt_snapshot(Victim *v)
 {
-    uint32_t i, sizes[] = { 0, v->l1_size + 1, 100000, UINT32_MAX, 1 << 23 };
+    const uint32_t sizes[] = {
+        0, v->l1_size + 1, v->l1_size + 9, UINT32_MAX, 1 << 23,
+    };
+    uint32_t i;
     uint64_t at;
 
     if (!v->n_snapshots) {

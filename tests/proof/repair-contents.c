@@ -7,6 +7,8 @@
 #include "block/dirty-bitmap.h"
 #include "block/snapshot.h"
 
+#define SECTOR 512
+
 BlockBackend *contents_open(Contents *c, const char *id, int flags)
 {
     json_t *o = options_from_json(c->open ?: "{}", &error_abort);
@@ -25,25 +27,128 @@ BlockBackend *contents_open(Contents *c, const char *id, int flags)
     return blk;
 }
 
-/* The disk, or snapshot number @i - 1 of it. */
-static uint8_t *read_one(Contents *c, const char *id, int i)
+static bool opens(Contents *c, const char *id)
+{
+    size_t length = c->why->len;
+    BlockBackend *blk = contents_open(c, id, 0);
+
+    if (!blk) {
+        g_string_truncate(c->why, length);
+        return false;
+    }
+    blk_unref(blk);
+    return true;
+}
+
+/* The disk, or snapshot number @i - 1 of it; NULL, and why. */
+static BlockBackend *open_one(Contents *c, const char *id, int i)
 {
     g_autofree char *name = g_strdup_printf("s%d", i - 1);
     BlockBackend *blk = contents_open(c, id, 0);
-    g_autofree uint8_t *buf = g_malloc(c->size);
-    bool ok = blk;
 
-    if (ok && i) {
-        ok = bdrv_snapshot_load_tmp(blk_bs(blk), NULL, name, NULL);
+    if (blk && i && !bdrv_snapshot_load_tmp(blk_bs(blk), NULL, name, NULL)) {
+        g_string_append_printf(c->why, ", %s cannot be loaded", name);
+        blk_unref(blk);
+        blk = NULL;
     }
-    ok = ok && blk_pread(blk, 0, c->size, buf, 0) == 0;
+    return blk;
+}
+
+/* How many sectors from @first on are known, or are not, as it is? */
+static int run_of(const Contents *c, int i, int first)
+{
+    int n = 1, end = c->size / SECTOR;
+
+    if (!c->known[i]) {
+        return end - first;
+    }
+    while (first + n < end && c->known[i][first + n] == c->known[i][first]) {
+        n++;
+    }
+    return n;
+}
+
+static bool is_known(const Contents *c, int i, int sector)
+{
+    return !c->known[i] || c->known[i][sector];
+}
+
+static bool is_as_before(const Contents *c, BlockBackend *blk, int i,
+                         int sector, int n)
+{
+    g_autofree uint8_t *buf = g_malloc(n * SECTOR);
+
+    return blk_pread(blk, (int64_t)sector * SECTOR, n * SECTOR, buf, 0) == 0 &&
+           !memcmp(buf, c->data[i] + sector * SECTOR, n * SECTOR);
+}
+
+static bool one_is_in(Contents *c, const char *id, int i)
+{
+    int first = 0, end = c->size / SECTOR, n = run_of(c, i, 0);
+    BlockBackend *blk;
+    bool ok = true;
+
+    if (n == end && !is_known(c, i, 0)) {
+        return true;                /* nothing of it is */
+    }
+    blk = open_one(c, id, i);
+    for (; blk && ok && first < end; first += n) {
+        n = run_of(c, i, first);
+        ok = !is_known(c, i, first) || is_as_before(c, blk, i, first, n);
+    }
     if (blk) {
         blk_unref(blk);
     }
     if (!ok) {
-        g_string_append_printf(c->why, ", %s cannot be read", i ? name : "it");
+        g_string_append_printf(c->why, "%s is not what it was, in the %d "
+                               "sectors before %d",
+                               i ? "a snapshot" : "the disk", n, first);
     }
-    return ok ? g_steal_pointer(&buf) : NULL;
+    return blk && ok;
+}
+
+static int keep_one(Contents *c, const char *id, int i, bool is_lost)
+{
+    BlockBackend *blk = is_lost ? NULL : open_one(c, id, i);
+    int left = 0;
+
+    for (int k = 0; k < c->size / SECTOR; k++) {
+        c->known[i][k] &= blk && is_as_before(c, blk, i, k, 1);
+        left += c->known[i][k];
+    }
+    if (blk) {
+        blk_unref(blk);
+    }
+    return left;
+}
+
+static void forget(uint8_t *known, int64_t size, uint64_t offset,
+                   uint64_t bytes)
+{
+    if (offset < (uint64_t)size) {
+        bytes = MIN(bytes, size - offset);
+        memset(known + offset / SECTOR, 0, DIV_ROUND_UP(bytes, SECTOR));
+    }
+}
+
+int contents_keep(Contents *c, const char *id, const Qcow2Lost *lost)
+{
+    int left = 0;
+
+    c->n_bitmaps = opens(c, id) ? c->n_bitmaps : 0;
+    c->may_not_open = lost->is_behind_end;
+    for (int i = 0; i < c->n; i++) {
+        c->known[i] = g_malloc(c->size / SECTOR);
+        memset(c->known[i], 1, c->size / SECTOR);
+        for (unsigned k = 0; k < lost->n; k++) {
+            if (lost->ranges[k].user < 0 || lost->ranges[k].user == i) {
+                forget(c->known[i], c->size, lost->ranges[k].offset,
+                       lost->ranges[k].bytes);
+            }
+        }
+        left += keep_one(c, id, i, i && lost->snapshots >> (i - 1) & 1);
+    }
+    return left;
 }
 
 /* ---- Bitmaps ---- */
@@ -110,44 +215,53 @@ static void take_bitmaps(Contents *c, const char *id)
 void contents_take(Contents *c, const char *id)
 {
     for (int i = 0; i < c->n; i++) {
-        c->data[i] = read_one(c, id, i);
-        g_assert_nonnull(c->data[i]);
+        BlockBackend *blk = open_one(c, id, i);
+
+        c->data[i] = g_malloc(c->size);
+        g_assert_cmpint(blk_pread(blk, 0, c->size, c->data[i], 0), ==, 0);
+        blk_unref(blk);
     }
     take_bitmaps(c, id);
 }
 
 bool contents_are_in(Contents *c, const char *id)
 {
+    if (c->may_not_open && !opens(c, id)) {
+        return true;
+    }
     for (int i = 0; i < c->n; i++) {
-        g_autofree uint8_t *now = read_one(c, id, i);
-
-        if (!now) {
-            return false;
-        }
-        if (memcmp(now, c->data[i], c->size)) {
-            g_string_append_printf(c->why, "%s is not what it was",
-                                   i ? "a snapshot" : "the disk");
+        if (!one_is_in(c, id, i)) {
             return false;
         }
     }
     return bitmaps_are_in(c, id);
 }
 
-/* What is written to the disk. */
-static int write_and_note(Contents *c, BlockBackend *blk, int64_t at,
-                          int64_t bytes, uint8_t value)
+/* What is written to the disk.  False: it fails, and must not. */
+static bool write_and_note(Contents *c, BlockBackend *blk, int64_t at,
+                           int64_t bytes, uint8_t value)
 {
     memset(c->data[0] + at, value, bytes);
     for (int i = 1; i < c->n_bitmaps; i++) {
         memset(c->bits[i] + at / BITMAP_GRANULARITY, 1,
                bytes / BITMAP_GRANULARITY);
     }
-    return blk_pwrite(blk, at, bytes, c->data[0] + at, 0);
+    if (blk_pwrite(blk, at, bytes, c->data[0] + at, 0) == 0) {
+        return true;
+    }
+    if (c->known[0]) {
+        forget(c->known[0], c->size, at, bytes);
+    }
+    return c->known[0];
 }
 
 static void copy_back(Contents *c, const Contents *saved)
 {
     memcpy(c->data[0], saved->data[0], c->size);
+    c->may_be_in_use = saved->may_be_in_use;
+    if (c->known[0]) {
+        memcpy(c->known[0], saved->known[0], c->size / SECTOR);
+    }
     for (int i = 0; i < c->n_bitmaps; i++) {
         memcpy(c->bits[i], saved->bits[i], n_bits(c));
     }
@@ -156,8 +270,11 @@ static void copy_back(Contents *c, const Contents *saved)
 static Contents copy_of(const Contents *c)
 {
     Contents copy = { .data[0] = g_memdup2(c->data[0], c->size), .n = 1,
-                      .n_bitmaps = c->n_bitmaps };
+                      .n_bitmaps = c->n_bitmaps,
+                      .may_be_in_use = c->may_be_in_use };
 
+    copy.known[0] = c->known[0] ? g_memdup2(c->known[0], c->size / SECTOR) :
+                    NULL;
     for (int i = 0; i < c->n_bitmaps; i++) {
         copy.bits[i] = g_memdup2(c->bits[i], n_bits(c));
     }
@@ -169,13 +286,13 @@ bool contents_can_be_written(Contents *c, const char *id, uint32_t seed)
     BlockBackend *blk = contents_open(c, id, BDRV_O_RDWR);
     Contents saved = copy_of(c);
     g_autoptr(GRand) rand = g_rand_new_with_seed(seed);
-    bool ok = blk;
+    bool ok = blk || c->known[0];
 
-    for (int i = 0; ok && i < 8; i++) {
+    for (int i = 0; blk && ok && i < 8; i++) {
         int64_t at = g_rand_int_range(rand, 0, c->size / 512) * 512;
         int64_t bytes = MIN(20 * 512, c->size - at);
 
-        ok = write_and_note(c, blk, at, bytes, 1 + i) == 0;
+        ok = write_and_note(c, blk, at, bytes, 1 + i);
     }
     if (blk) {
         blk_unref(blk);
@@ -183,7 +300,12 @@ bool contents_can_be_written(Contents *c, const char *id, uint32_t seed)
     if (!ok) {
         g_string_append(c->why, "what was repaired cannot be written");
     }
-    ok = ok && contents_are_in(c, id);
+    /* An image that turns out to be corrupt stores nothing. */
+    c->may_be_in_use |= c->known[0] != NULL;
+    if (ok && !contents_are_in(c, id)) {
+        g_string_append(c->why, ", when it was written");
+        ok = false;
+    }
     copy_back(c, &saved);
     contents_clear(&saved);
     return ok;
@@ -193,8 +315,9 @@ void contents_clear(Contents *c)
 {
     for (int i = 0; i < c->n; i++) {
         g_free(c->data[i]);
+        g_free(c->known[i]);
     }
-    for (int i = 0; i < c->n_bitmaps; i++) {
+    for (int i = 0; i < MAX_BITMAPS; i++) {
         g_free(c->bits[i]);
     }
 }

@@ -7,6 +7,7 @@
 #define TESTS_REPAIR_CONTENTS_H
 
 #include "block/block-backend.h"
+#include "qcow2-damage.h"
 
 #define MAX_SNAPSHOTS 3
 #define MAX_BITMAPS 3
@@ -22,8 +23,12 @@ typedef struct Contents {
     int n_bitmaps;                  /* b0, b1 …; b0 does not record */
     /* A bitmap that was in use at that moment says so, and is worth nothing. */
     bool may_be_in_use;
+    /* Nor has an image that says that snapshots are behind the end of the file,
+     * once something is there. */
+    bool may_not_open;
 
     uint8_t *data[1 + MAX_SNAPSHOTS];
+    uint8_t *known[1 + MAX_SNAPSHOTS];  /* a byte of each sector; NULL: all */
     uint8_t *bits[MAX_BITMAPS];     /* a byte of each granule */
 } Contents;
 
@@ -31,9 +36,14 @@ typedef struct Contents {
 BlockBackend *contents_open(Contents *c, const char *id, int flags);
 /* Remember what it has. */
 void contents_take(Contents *c, const char *id);
+/* Forget what is @lost, and all that cannot be read any more or reads as
+ * something else.  Returns how many sectors are left. */
+int contents_keep(Contents *c, const char *id, const Qcow2Lost *lost);
 bool contents_are_in(Contents *c, const char *id);
-/* Write to the disk: the rest of it, and the snapshots, stay what they are, and
- * bitmaps record it. */
+/*
+ * Write to the disk: the rest of it, and the snapshots, stay what they are, and
+ * bitmaps record it.  Where something is lost it may fail, and so may opening.
+ */
 bool contents_can_be_written(Contents *c, const char *id, uint32_t seed);
 void contents_clear(Contents *c);
 

@@ -6,11 +6,17 @@
  * random, in all that a repair can put right: refcounts, the refcount table,
  * COPIED flags, the dirty and the corrupt bit (qcow2-damage.h).  Then it is
  * repaired, by a check or, if it is dirty, by being opened (then bitmaps are in
- * use).  What an interruption leaves must
- * not be worse than what there was: all that could be read still can be; no
- * cluster has come into danger of being overwritten that was not; a second
- * repair completes; then nothing is wrong any more, by the driver's check and
- * by the checker that shares nothing with it, and writing damages nothing.
+ * use).  What an interruption leaves must not be worse than what there was: all
+ * that could be read still can be; no cluster has come into danger of being
+ * overwritten that was not; a second repair completes; then nothing is wrong
+ * any more, by the driver's check and by the checker that shares nothing with
+ * it, and writing damages nothing.
+ *
+ * Or entries of tables become any, which no repair can put right.  Then the
+ * same is asked of all that can still be read as it was; a second repair leaves
+ * an image that is as clean as after one that nobody interrupts; and only if
+ * that is clean does it have to stand being written.  (Not if the snapshot
+ * table is another: it may be where the repair writes.)
  */
 #include "proof-int.h"
 #include "qcow2-checker.h"
@@ -30,6 +36,7 @@ typedef struct Variant {
     bool no_snapshots;
     const char *open;
     int bitmaps;
+    bool tables;                    /* are damaged, too */
     int cost;                       /* look at every so many-th; 0: 1 */
 } Variant;
 
@@ -48,11 +55,19 @@ static const Variant variants[] = {
     { "extended-l2", "{'cluster_size':16384,'extended_l2':true}", 16384 },
     { "64k", "{'cluster_size':65536}", 65536 },
     { "version-2", "{'cluster_size':1024,'compat':'0.10'}", 1024 },
-    { "bitmaps-512", "{'cluster_size':512}", .bitmaps = 3 },
-    { "bitmaps-64k", "{'cluster_size':65536}",
-      .bitmaps = 2 },
-    { "luks-4k", "{'cluster_size':4096," LUKS "}", .open = KEY, .cost = 6 },
-    { "luks-64k", "{" LUKS "}", .open = KEY, .cost = 6 },
+    { "bitmaps-512", "{'cluster_size':512}", .bitmaps = 3, .cost = 2 },
+    { "bitmaps-64k", "{'cluster_size':65536}", .bitmaps = 2 },
+    { "tables-512", "{'cluster_size':512}", 512, .tables = true },
+    { "tables-refcount-1", "{'cluster_size':512,'refcount_bits':1}", 0, true,
+      .tables = true },
+    { "tables-4k", "{'cluster_size':4096}", 4096, .tables = true,
+      .bitmaps = 2, .cost = 2 },
+    { "tables-extended-l2", "{'cluster_size':16384,'extended_l2':true}",
+      .tables = true, .cost = 3 },
+    { "tables-64k", "{'cluster_size':65536}", 65536, .tables = true,
+      .cost = 8 },
+    { "luks-4k", "{'cluster_size':4096," LUKS "}", .open = KEY, .cost = 12 },
+    { "luks-64k", "{" LUKS "}", .open = KEY, .cost = 12 },
 };
 
 typedef struct Run {
@@ -61,14 +76,39 @@ typedef struct Run {
     int fix;                        /* of the repair that is interrupted … */
     bool by_open;                   /* … unless opening the image does it */
     WriteLogDisk *disk;             /* damaged */
-    GHashTable *dangers;            /* in the beginning */
+    GHashTable *dangers;            /* in the beginning … */
+    int64_t end;                    /* … when the file was so long */
     Contents before;
+    BdrvCheckResult rest;           /* what nobody can repair … */
+    int rest_ret;                   /* … and what a check then returns */
+    /* What is read as the snapshot table may be what the repair changes, so
+     * that nobody knows what is left. */
+    bool is_unknown;
     GString *why;
 } Run;
 
+static unsigned n_kept, n_clean;
 static unsigned n_images, n_dangerous, n_opened, n_fired;
 
 /* ---- An image ---- */
+
+static int check(Run *r, const char *id, int fix, BdrvCheckResult *res)
+{
+    BlockBackend *blk = contents_open(&r->before, id, BDRV_O_CHECK |
+                                      (fix ? BDRV_O_RDWR : 0));
+    BlockDriverState *bs = blk ? blk_bs(blk) : NULL;
+    int ret;
+
+    *res = (BdrvCheckResult){ 0 };
+    if (!blk) {
+        return -EINVAL;
+    }
+    bdrv_drained_begin(bs);
+    ret = bs->drv->check(bs, res, fix);
+    bdrv_drained_end(bs);
+    blk_unref(blk);
+    return ret;
+}
 
 static void scribble(BlockBackend *blk, GRand *rand, int n, int64_t unit)
 {
@@ -139,6 +179,31 @@ static bool is_only_dirty(const MemImage *img)
     return header[7] >= 3 && (header[79] & 3) == 1;
 }
 
+static int64_t wrong(const BdrvCheckResult *res)
+{
+    return res->corruptions + res->leaks + res->check_errors;
+}
+
+/* What can still be read has to stay, and what a repair that nobody interrupts
+ * cannot put right, another need not. */
+static void damage_tables(Run *r, GRand *rand)
+{
+    g_autoptr(WriteLogDisk) d = NULL;
+    BdrvCheckResult res;
+    Qcow2Lost lost;
+    int left;
+
+    qcow2_damage_tables(r->disk->img, rand, &lost);
+    left = contents_keep(&r->before, "hurt", &lost);
+    n_kept += left > 0;
+    r->is_unknown = lost.snapshots == ~0u;
+    d = write_log_disk_new("rest", mem_image_clone(r->disk->img));
+    check(r, "rest", FIX_ALL, &res);
+    r->rest_ret = check(r, "rest", 0, &r->rest);
+    n_clean += r->rest_ret == 0 && !wrong(&r->rest);
+    g_string_truncate(r->why, 0);
+}
+
 static void run_begin(Run *r, const Variant *v, uint32_t seed)
 {
     g_autoptr(GRand) rand = g_rand_new_with_seed(seed);
@@ -150,11 +215,17 @@ static void run_begin(Run *r, const Variant *v, uint32_t seed)
     r->fix = g_rand_int_range(rand, 0, 4) ? FIX_ALL : BDRV_FIX_LEAKS;
     make_image(r, rand);
     contents_take(&r->before, "hurt");
-    qcow2_damage(r->disk->img, rand);
+    if (!v->tables || g_rand_int_range(rand, 0, 2)) {
+        qcow2_damage(r->disk->img, rand);
+    }
+    if (v->tables) {
+        damage_tables(r, rand);
+    }
     r->by_open = is_only_dirty(r->disk->img);
     n_opened += r->by_open;
     r->before.may_be_in_use = r->by_open;
-    r->dangers = qcow2_checker_dangers(r->disk->img, INT64_MAX, r->why);
+    r->end = v->tables ? mem_image_size(r->disk->img) : INT64_MAX;
+    r->dangers = qcow2_checker_dangers(r->disk->img, r->end, r->why);
     g_assert_nonnull(r->dangers);
     n_dangerous += g_hash_table_size(r->dangers) > 0;
     write_log_start(r->disk);
@@ -170,24 +241,6 @@ static void run_end(Run *r)
 }
 
 /* ---- Repair ---- */
-
-static int check(Run *r, const char *id, int fix, BdrvCheckResult *res)
-{
-    BlockBackend *blk = contents_open(&r->before, id, BDRV_O_CHECK |
-                                      (fix ? BDRV_O_RDWR : 0));
-    BlockDriverState *bs = blk ? blk_bs(blk) : NULL;
-    int ret;
-
-    *res = (BdrvCheckResult){ 0 };
-    if (!blk) {
-        return -EINVAL;
-    }
-    bdrv_drained_begin(bs);
-    ret = bs->drv->check(bs, res, fix);
-    bdrv_drained_end(bs);
-    blk_unref(blk);
-    return ret;
-}
 
 /* The one that is interrupted. */
 static int repair(Run *r, BdrvCheckResult *res)
@@ -205,8 +258,25 @@ static int repair(Run *r, BdrvCheckResult *res)
     return blk ? 0 : -EIO;
 }
 
+/* No worse than what a repair that is not interrupted leaves.  (How many things
+ * are wrong is not the same: a table may be where refcounts are.) */
+static bool is_as_clean(Run *r, int ret, const BdrvCheckResult *res)
+{
+    if (r->rest_ret < 0 || r->is_unknown ||
+        (ret >= 0 && (wrong(&r->rest) || !wrong(res)))) {
+        return true;
+    }
+    g_string_append_printf(r->why, "a check returned %d with %" PRId64
+                           " findings, now %d with %" PRId64, r->rest_ret,
+                           wrong(&r->rest), ret, wrong(res));
+    return false;
+}
+
 static bool is_clean(Run *r, int ret, const BdrvCheckResult *res)
 {
+    if (r->v->tables) {
+        return is_as_clean(r, ret, res);
+    }
     if (ret < 0 || res->corruptions || res->leaks || res->check_errors) {
         g_string_append_printf(r->why, "check returns %d, %" PRId64
                                " corruptions, %" PRId64 " leaks, %" PRId64
@@ -217,38 +287,9 @@ static bool is_clean(Run *r, int ret, const BdrvCheckResult *res)
     return true;
 }
 
-static bool repairs(Run *r, WriteLogDisk *d)
-{
-    Qcow2CheckerResult own;
-    BdrvCheckResult res;
-    int ret = check(r, d->id, FIX_ALL, &res);
-
-    if (!is_clean(r, ret, &res)) {
-        g_string_append(r->why, " (a second repair)");
-        return false;
-    }
-    ret = check(r, d->id, 0, &res);
-    if (!is_clean(r, ret, &res) || !qcow2_checker_run(d->img, &own, r->why)) {
-        return false;
-    }
-    if (r->by_open && r->before.n_bitmaps) {
-        /* Bitmaps that were to be stored at the end; nobody looks there. */
-        own.leaks -= own.leaks_behind;
-    }
-    if (own.leaks || own.miscopied || own.is_dirty) {
-        g_string_append_printf(r->why, "after a second repair %u leaks, %u "
-                               "wrong COPIED flags, dirty %d", own.leaks,
-                               own.miscopied, own.is_dirty);
-        return false;
-    }
-    return true;
-}
-
-/* ---- What is left ---- */
-
 static bool not_more_dangerous(Run *r, const MemImage *img)
 {
-    GHashTable *now = qcow2_checker_dangers(img, INT64_MAX, r->why);
+    GHashTable *now = qcow2_checker_dangers(img, r->end, r->why);
     GHashTableIter iter;
     gpointer cluster;
     bool ok = now;
@@ -267,13 +308,45 @@ static bool not_more_dangerous(Run *r, const MemImage *img)
     return ok;
 }
 
+static bool repairs(Run *r, WriteLogDisk *d)
+{
+    Qcow2CheckerResult own;
+    BdrvCheckResult res;
+    int ret = check(r, d->id, FIX_ALL, &res);
+
+    if (!r->v->tables && !is_clean(r, ret, &res)) {
+        g_string_append(r->why, " (a second repair)");
+        return false;
+    }
+    ret = check(r, d->id, 0, &res);
+    if (r->v->tables) {
+        return is_clean(r, ret, &res) && not_more_dangerous(r, d->img) &&
+               contents_are_in(&r->before, d->id);
+    }
+    if (!is_clean(r, ret, &res) || !qcow2_checker_run(d->img, &own, r->why)) {
+        return false;
+    }
+    if (r->by_open && r->before.n_bitmaps) {
+        /* Bitmaps that were to be stored at the end; nobody looks there. */
+        own.leaks -= own.leaks_behind;
+    }
+    if (own.leaks || own.miscopied || own.is_dirty) {
+        g_string_append_printf(r->why, "after a second repair %u leaks, %u "
+                               "wrong COPIED flags, dirty %d", own.leaks,
+                               own.miscopied, own.is_dirty);
+        return false;
+    }
+    return true;
+}
+
 static bool check_left(Run *r, const MemImage *img)
 {
     g_autoptr(WriteLogDisk) d =
         write_log_disk_new("left", mem_image_clone(img));
     bool ok = not_more_dangerous(r, img) &&
               contents_are_in(&r->before, "left") && repairs(r, d) &&
-              contents_can_be_written(&r->before, "left", r->seed);
+              (r->rest_ret < 0 || r->rest.corruptions || r->is_unknown ||
+               contents_can_be_written(&r->before, "left", r->seed));
 
     n_images++;
     if (!ok) {
@@ -322,8 +395,9 @@ static bool crash_one(const Variant *v, uint32_t seed)
 
     run_begin(&r, v, seed);
     ret = repair(&r, &res);
-    ok = (r.fix != FIX_ALL && !r.by_open) || is_clean(&r, ret, &res);
-    if (ok && r.by_open) {
+    ok = (r.fix != FIX_ALL && !r.by_open) || v->tables ||
+         is_clean(&r, ret, &res);
+    if (ok && r.by_open && !v->tables) {
         /* Whoever was not interrupted has put bitmaps back. */
         r.before.may_be_in_use = false;
         ok = contents_are_in(&r.before, "hurt");
@@ -336,11 +410,17 @@ static bool crash_one(const Variant *v, uint32_t seed)
     return ok;
 }
 
+/* Damaged tables meet in more ways than many runs have seen. */
+static uint32_t seed_of(const Variant *v)
+{
+    return v->tables ? proof_seed_or(g_str_hash(v->name)) : proof_seed();
+}
+
 static void test_crash(const void *opaque)
 {
-    uint32_t seed = proof_seed();
+    uint32_t seed = seed_of(opaque);
 
-    for (int i = 0; i < 6 * proof_scale() / proof_stride() + 1; i++) {
+    for (int i = 0; i < 6 * proof_scale() / stride_of(opaque) + 1; i++) {
         if (!crash_one(opaque, seed + i)) {
             return;
         }
@@ -368,7 +448,8 @@ static bool fail_one(const Variant *v, uint32_t seed, WriteLogFault fault)
     ret = repair(&r, &res);
     fired = write_log_fired(r.disk);
     g_string_truncate(r.why, 0);
-    ok = fired || (r.fix != FIX_ALL && !r.by_open) || is_clean(&r, ret, &res);
+    ok = fired || (r.fix != FIX_ALL && !r.by_open) || v->tables ||
+         is_clean(&r, ret, &res);
     ok = ok && check_left(&r, r.disk->img) &&
          replay_foreach(r.disk, seed, 6, 3, check_cut, &r);
     n_fired += fired;
@@ -384,7 +465,7 @@ static bool fail_one(const Variant *v, uint32_t seed, WriteLogFault fault)
 static void test_fail_nth(const void *opaque)
 {
     int stride = (proof_scale() > 1 ? 1 : 4) * stride_of(opaque);
-    uint32_t seed = proof_seed();
+    uint32_t seed = seed_of(opaque);
 
     for (size_t k = 0; k < ARRAY_SIZE(faults) && !g_test_failed(); k++) {
         WriteLogFault fault = faults[k];
@@ -414,6 +495,8 @@ int main(int argc, char **argv)
     ret = proof_run_tests("qcow2-repair", test_crash, test_fail_nth, variants,
                           G_N_ELEMENTS(variants), sizeof(variants[0]));
     printf("# %u images; %u times clusters were in danger; %u repaired when "
-           "opened; %u faults\n", n_images, n_dangerous, n_opened, n_fired);
+           "opened; %u faults\n# of images with damaged tables %u could be "
+           "read, in part; %u could be repaired\n", n_images, n_dangerous,
+           n_opened, n_fired, n_kept, n_clean);
     return ret;
 }
