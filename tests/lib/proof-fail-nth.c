@@ -129,3 +129,21 @@ bool proof_run_fail_nth(const ProofFormat *fmt, const ProofConfig *cfg,
     }
     return !result->failure;
 }
+
+/* ---- Tests that do it themselves ---- */
+
+const WriteLogFault proof_faults[PROOF_FAULTS] = {
+    { WLOG_ALL, 0, EIO },
+    { 1u << WLOG_WRITE, 0, EIO, .torn = true },
+    { WLOG_CHANGES, 0, ENOSPC, .forever = true },
+    { 1u << WLOG_FLUSH, 0, EIO },
+};
+
+void proof_fail_each(ProofFail *fail, const void *variant, uint32_t seed,
+                     int which, WriteLogFault fault, int stride)
+{
+    fault.nth = 1 + seed % stride;
+    while (fail(variant, seed, which, fault)) {
+        fault.nth += stride;
+    }
+}

@@ -150,6 +150,19 @@ typedef bool ProofRun(const ProofFormat *fmt, const ProofConfig *cfg,
 void proof_assert(ProofRun *run, const ProofFormat *fmt,
                   const ProofConfig *cfg, int n);
 
+/*
+ * For tests of their own whose Nth request fails: what disks do, and @fail with
+ * every @stride-th N, until it returns false, as there is none or the test has
+ * failed.  @which: of several disks, as @fail likes.
+ */
+#define PROOF_FAULTS 4
+extern const WriteLogFault proof_faults[PROOF_FAULTS];
+
+typedef bool ProofFail(const void *variant, uint32_t seed, int which,
+                       WriteLogFault fault);
+void proof_fail_each(ProofFail *fail, const void *variant, uint32_t seed,
+                     int which, WriteLogFault fault, int stride);
+
 /* ---- For checkers ---- */
 
 /* The driver's own check finds nothing, or leaks where there may be some. */

@@ -250,15 +250,8 @@ static void test_crash(const void *opaque)
     }
 }
 
-static const WriteLogFault faults[] = {
-    { WLOG_ALL, 0, EIO },
-    { 1u << WLOG_WRITE, 0, EIO, .torn = true },
-    { WLOG_CHANGES, 0, ENOSPC, .forever = true },
-    { 1u << WLOG_FLUSH, 0, EIO },
-};
-
 /* Returns whether there is a next one. */
-static bool fail_one(const Variant *v, uint32_t seed, bool of_base,
+static bool fail_one(const void *v, uint32_t seed, int of_base,
                      WriteLogFault fault)
 {
     bool ok, fired;
@@ -291,13 +284,9 @@ static void test_fail_nth(const void *opaque)
     int stride = (proof_scale() > 1 ? 1 : 5) * proof_stride();
     uint32_t seed = proof_seed();
 
-    for (size_t k = 0; k < 2 * ARRAY_SIZE(faults) && !g_test_failed(); k++) {
-        WriteLogFault fault = faults[k / 2];
-
-        fault.nth = 1 + seed % stride;
-        while (fail_one(opaque, seed, k % 2, fault)) {
-            fault.nth += stride;
-        }
+    for (int k = 0; k < 2 * PROOF_FAULTS && !g_test_failed(); k++) {
+        proof_fail_each(fail_one, opaque, seed, k % 2, proof_faults[k / 2],
+                        stride);
     }
 }
 

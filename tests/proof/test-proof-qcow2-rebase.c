@@ -300,16 +300,9 @@ static void test_crash(const void *opaque)
     }
 }
 
-static const WriteLogFault faults[] = {
-    { WLOG_ALL, 0, EIO },
-    { 1u << WLOG_WRITE, 0, EIO, .torn = true },
-    { WLOG_CHANGES, 0, ENOSPC, .forever = true },
-    { 1u << WLOG_FLUSH, 0, EIO },
-};
-
 /* Returns whether there is a next one.  A fault of the backing files is one of
  * reading. */
-static bool fail_one(const Variant *v, uint32_t seed, int which,
+static bool fail_one(const void *v, uint32_t seed, int which,
                      WriteLogFault fault)
 {
     Run r;
@@ -343,15 +336,11 @@ static void test_fail_nth(const void *opaque)
     int stride = (proof_scale() > 1 ? 1 : 7) * proof_stride();
     uint32_t seed = proof_seed();
 
-    for (size_t k = 0; k < ARRAY_SIZE(faults) + 2 && !g_test_failed(); k++) {
-        int which = k < ARRAY_SIZE(faults) ? 0 : k - ARRAY_SIZE(faults) + 1;
-        WriteLogFault fault = which ? (WriteLogFault){ WLOG_ALL, 0, EIO }
-                                    : faults[k];
-
-        fault.nth = 1 + seed % stride;
-        while (fail_one(opaque, seed, which, fault)) {
-            fault.nth += stride;
-        }
+    for (int k = 0; k < PROOF_FAULTS && !g_test_failed(); k++) {
+        proof_fail_each(fail_one, opaque, seed, 0, proof_faults[k], stride);
+    }
+    for (int which = 1; which < 3 && !g_test_failed(); which++) {
+        proof_fail_each(fail_one, opaque, seed, which, proof_faults[0], stride);
     }
 }
 

@@ -427,17 +427,11 @@ static void test_crash(const void *opaque)
     }
 }
 
-static const WriteLogFault faults[] = {
-    { WLOG_ALL, 0, EIO },
-    { 1u << WLOG_WRITE, 0, EIO, .torn = true },
-    { WLOG_CHANGES, 0, ENOSPC, .forever = true },
-    { 1u << WLOG_FLUSH, 0, EIO },
-    { 1u << WLOG_READ, 0, EIO, .forever = true },
-};
-
 /* Returns whether there is a next one. */
-static bool fail_one(const Variant *v, uint32_t seed, WriteLogFault fault)
+static bool fail_one(const void *variant, uint32_t seed, int which,
+                     WriteLogFault fault)
 {
+    const Variant *v = variant;
     BdrvCheckResult res;
     bool ok, fired;
     Run r;
@@ -464,16 +458,17 @@ static bool fail_one(const Variant *v, uint32_t seed, WriteLogFault fault)
 
 static void test_fail_nth(const void *opaque)
 {
+    const WriteLogFault no_reading = {
+        1u << WLOG_READ, 0, EIO, .forever = true
+    };
     int stride = (proof_scale() > 1 ? 1 : 4) * stride_of(opaque);
     uint32_t seed = seed_of(opaque);
 
-    for (size_t k = 0; k < ARRAY_SIZE(faults) && !g_test_failed(); k++) {
-        WriteLogFault fault = faults[k];
-
-        fault.nth = 1 + seed % stride;
-        while (fail_one(opaque, seed, fault)) {
-            fault.nth += stride;
-        }
+    for (int k = 0; k < PROOF_FAULTS && !g_test_failed(); k++) {
+        proof_fail_each(fail_one, opaque, seed, 0, proof_faults[k], stride);
+    }
+    if (!g_test_failed()) {
+        proof_fail_each(fail_one, opaque, seed, 0, no_reading, stride);
     }
 }
 
