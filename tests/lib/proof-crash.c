@@ -24,43 +24,11 @@ static bool run_guest(ProofRunState *p)
     return ok;
 }
 
-static bool check_cut(ReplayCut cut, MemImage *img, void *opaque)
-{
-    ProofRunState *p = opaque;
-    g_autofree char *text = NULL;
-
-    if (proof_verify(p, img, (ProofVerify){
-            .cut = cut.cut,
-            .is_kill = cut.pick == REPLAY_ALL && p->fmt->survives_kill,
-            .is_crashed = true,
-            .seed = p->cfg.seed + cut.cut + cut.value })) {
-        return true;
-    }
-    text = replay_cut_format(cut);
-    proof_fail(p, "cut of %u log entries, see it again with --cut=%s",
-               p->disk->log->len, text);
-    return false;
-}
-
-static void check_one_cut(ProofRunState *p, const char *text)
-{
-    ReplayCut cut;
-    MemImage *img;
-
-    if (!replay_cut_parse(text, &cut) || cut.cut > p->disk->log->len) {
-        g_string_append_printf(p->why, "no such cut: %s", text);
-        proof_fail(p, "%u log entries", p->disk->log->len);
-        return;
-    }
-    img = replay_image(p->disk, cut, p->cfg.seed);
-    check_cut(cut, img, p);
-    mem_image_free(img);
-}
-
 bool proof_run_crash(const ProofFormat *fmt, const ProofConfig *cfg,
                      ProofResult *result)
 {
     ProofConfig c = *cfg;
+    ProofVerify v = { .is_crashed = true };
     ProofRunState p;
 
     c.max_systematic = c.max_systematic ?: 1500;
@@ -74,11 +42,11 @@ bool proof_run_crash(const ProofFormat *fmt, const ProofConfig *cfg,
         return proof_end(&p);
     }
     proof_close_image(&p);
-    if (p.cfg.cut) {
-        check_one_cut(&p, p.cfg.cut);
-    } else {
-        replay_foreach(p.disk, p.cfg.seed, p.cfg.max_systematic,
-                       p.cfg.num_random, check_cut, &p);
+    v.seed = p.cfg.seed;
+    v.is_kill = fmt->survives_kill;
+    if (p.cfg.cut ? !proof_verify_cut(&p, p.cfg.cut, v)
+                  : !proof_verify_cuts(&p, v)) {
+        proof_fail(&p, "of %u log entries", p.disk->log->len);
     }
     return proof_end(&p);
 }

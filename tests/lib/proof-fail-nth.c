@@ -37,13 +37,14 @@ static bool run_workload(ProofRunState *p)
 }
 
 /* False: something was wrong that the fault does not excuse. */
-static bool use_failing_image(ProofRunState *p, WriteLogFault fault)
+static bool use_failing_image(ProofRunState *p, bool of_data,
+                              WriteLogFault fault)
 {
     bool ok;
 
-    write_log_fail(p->disk, fault);
+    write_log_fail(of_data ? p->data : p->disk, fault);
     if (!proof_open_image(p)) {
-        if (!write_log_fired(p->disk)) {
+        if (!proof_fired(p)) {
             return false;
         }
         g_string_truncate(p->why, 0);
@@ -54,37 +55,22 @@ static bool use_failing_image(ProofRunState *p, WriteLogFault fault)
     return ok;
 }
 
-static bool check_cut(ReplayCut cut, MemImage *img, void *opaque)
-{
-    ProofRunState *p = opaque;
-    g_autofree char *text = replay_cut_format(cut);
-
-    if (proof_verify(p, img, (ProofVerify){ .cut = cut.cut,
-                                            .is_crashed = true,
-                                            .seed = cut.cut + cut.value })) {
-        return true;
-    }
-    g_string_append_printf(p->why, "\n  after a power cut, %s", text);
-    return false;
-}
-
 static bool check_after(ProofRunState *p)
 {
     ProofVerify v = {
         .cut = write_log_mark(p->disk, 0),
         /* Errors may keep it from closing in good order. */
-        .is_crashed = write_log_fired(p->disk),
+        .is_crashed = proof_fired(p),
         .seed = p->cfg.seed,
     };
 
-    return proof_verify(p, p->disk->img, v) &&
-           replay_foreach(p->disk, p->cfg.seed, p->cfg.max_systematic,
-                          p->cfg.num_random, check_cut, p);
+    return proof_verify(p, p->disk->img, p->data ? p->data->img : NULL, v) &&
+           proof_verify_cuts(p, (ProofVerify){ .is_crashed = true });
 }
 
 /* Returns whether the fault fired: whether there is a next one. */
 static bool fail_one(const ProofFormat *fmt, const ProofConfig *cfg, size_t k,
-                     int nth, ProofResult *result)
+                     bool of_data, int nth, ProofResult *result)
 {
     WriteLogFault fault = kinds[k].fault;
     ProofResult one = { 0 };
@@ -93,11 +79,12 @@ static bool fail_one(const ProofFormat *fmt, const ProofConfig *cfg, size_t k,
 
     fault.nth = nth;
     if (proof_begin(&p, fmt, cfg, &one)) {
-        bool ok = use_failing_image(&p, fault);
+        bool ok = use_failing_image(&p, of_data, fault);
 
-        fired = write_log_fired(p.disk);
+        fired = proof_fired(&p);
         if (!ok || !check_after(&p)) {
-            proof_fail(&p, "fault %d, %s", nth, kinds[k].name);
+            proof_fail(&p, "fault %d, %s%s", nth, kinds[k].name,
+                       of_data ? ", of the data file" : "");
         }
     }
     proof_end(&p);
@@ -107,24 +94,33 @@ static bool fail_one(const ProofFormat *fmt, const ProofConfig *cfg, size_t k,
     return fired && !one.failure;
 }
 
+static void fail_each(const ProofFormat *fmt, const ProofConfig *c, size_t k,
+                      bool of_data, ProofResult *result)
+{
+    int stride = MAX(c->nth_stride, 1) * proof_stride();
+
+    for (int nth = 1 + c->seed % stride; !c->max_nth || nth <= c->max_nth;
+         nth += stride) {
+        if (!fail_one(fmt, c, k, of_data, nth, result)) {
+            break;
+        }
+    }
+}
+
 bool proof_run_fail_nth(const ProofFormat *fmt, const ProofConfig *cfg,
                         ProofResult *result)
 {
     ProofConfig c = *cfg;
     size_t k;
-    int nth, stride;
 
     proof_result_clear(result);
     result->seed = c.seed = c.seed ?: proof_seed();
     c.threads = 1;
     c.ops = c.ops ?: 30;
-    stride = MAX(c.nth_stride, 1) * proof_stride();
     for (k = 0; k < ARRAY_SIZE(kinds) && !result->failure; k++) {
-        for (nth = 1 + c.seed % stride; !c.max_nth || nth <= c.max_nth;
-             nth += stride) {
-            if (!fail_one(fmt, &c, k, nth, result)) {
-                break;
-            }
+        fail_each(fmt, &c, k, false, result);
+        if (fmt->data_file && !result->failure) {
+            fail_each(fmt, &c, k, true, result);
         }
     }
     return !result->failure;

@@ -15,6 +15,7 @@ typedef struct ProofRunState {
     ProofResult *result;
     BlockGraph *graph;
     WriteLogDisk *disk;
+    WriteLogDisk *data;         /* or NULL */
     WriteLogDisk *backing;      /* or NULL */
     BlockBackend *blk;          /* NULL: closed */
     ModelDisk *model;
@@ -28,6 +29,8 @@ bool proof_begin(ProofRunState *p, const ProofFormat *fmt,
 bool proof_end(ProofRunState *p);
 BlockBackend *proof_open(const ProofFormat *fmt, BlockGraph *graph,
                          const WriteLogDisk *disk, int flags, Error **errp);
+/* Has a fault of either disk struck? */
+bool proof_fired(const ProofRunState *p);
 /* Look at every so many-th thing only, where everything takes long. */
 int proof_stride(void);
 /* p->blk. */
@@ -64,7 +67,14 @@ typedef struct ProofVerify {
     uint32_t seed;              /* of what is written into it */
 } ProofVerify;
 
-/* @img is not changed. */
-bool proof_verify(ProofRunState *p, const MemImage *img, ProofVerify v);
+/* @img, and @data (NULL: there is no data file), are not changed. */
+bool proof_verify(ProofRunState *p, const MemImage *img, const MemImage *data,
+                  ProofVerify v);
+/* All that a power cut can leave, of one disk or two, as replay_foreach()
+ * does.  v.cut is not used, v.is_kill only where all is there, and v.seed is
+ * added to the cut's. */
+bool proof_verify_cuts(ProofRunState *p, ProofVerify v);
+/* Only one of them, as text. */
+bool proof_verify_cut(ProofRunState *p, const char *text, ProofVerify v);
 
 #endif

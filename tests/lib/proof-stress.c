@@ -279,7 +279,7 @@ bool proof_run_users(ProofRunState *p)
 
 static bool run_round(ProofRunState *p, User *users)
 {
-    ProofCheck c = { p->fmt, p->graph, p->disk, .why = p->why };
+    ProofCheck c = { p->fmt, p->graph, p->disk, p->data, .why = p->why };
     bool ok;
 
     if (!proof_open_image(p)) {
@@ -313,6 +313,9 @@ bool proof_run_stress(const ProofFormat *fmt, const ProofConfig *cfg,
         return proof_end(&p);
     }
     write_log_stop(p.disk);
+    if (p.data) {
+        write_log_stop(p.data);
+    }
     users_init(&p, users);
     for (round = 0; round < p.cfg.rounds; round++) {
         if (!run_round(&p, users)) {

@@ -4,10 +4,12 @@
  *
  * Reading an image back proves little about its reference counts: what is in
  * use but counted as free reads well, until somebody else gets it.  So the
- * check also writes, and then everything else must be as it was.
+ * check also writes, and then everything else must be as it was.  Where it
+ * is asked to, it grows the disk, which must not bring back anything.
  */
 #include "proof-int.h"
 #include "block/block-driver.h"
+#include "qemu/zero.h"
 
 #define OVERWRITES 8
 #define CHUNK (64 * KiB)
@@ -75,7 +77,7 @@ bool proof_random_request(ProofRunState *p, BlockBackend *blk, GRand *rand,
     now = write_log_mark(p->disk, op.type == MODEL_FLUSH || op.fua);
     if (op.type == MODEL_READ && ret == 0) {
         ok = model_check_read(p->model, &op, now, buf, why);
-    } else if (ret < 0 && !write_log_fired(p->disk)) {
+    } else if (ret < 0 && !proof_fired(p)) {
         g_string_append_printf(why, "request of type %d at %" PRId64 ", %"
                                PRId64 " bytes: %s", op.type, op.offset,
                                op.bytes, strerror(-ret));
@@ -90,7 +92,7 @@ bool proof_between(ProofRunState *p, GRand *rand, GString *why)
     return !p->fmt->between || p->cfg.threads > 1 ||
            g_rand_int_range(rand, 0, 100) >= p->cfg.between ||
            p->fmt->between(p->fmt, p->blk, rand, why) ||
-           write_log_fired(p->disk);
+           proof_fired(p);
 }
 
 /* ---- Reading back ---- */
@@ -188,6 +190,38 @@ static bool check_overwriting(Verify *s)
     return true;
 }
 
+/* ---- Growing ---- */
+
+/* To a multiple of it. */
+#define GROWN_UNIT (128 * KiB)
+
+/* What the disk gains reads as zeroes, whatever was there once. */
+static bool check_growing(Verify *s)
+{
+    int64_t old = s->size;
+    int64_t new = MIN(ROUND_UP(old + 1, GROWN_UNIT) + GROWN_UNIT,
+                      s->p->cfg.max_size);
+    g_autofree uint8_t *all = g_malloc(new + 1);
+    Error *err = NULL;
+    bool ok;
+
+    if (!blk_truncate(s->blk, new, true, PREALLOC_MODE_OFF, 0, &err)) {
+        g_string_append_printf(s->p->why, "growing the recovered image: %s",
+                               error_get_pretty(err));
+        error_free(err);
+        return false;
+    }
+    s->size = new;
+    ok = read_all(s, all);
+    if (ok && (memcmp(all, s->whole, old) ||
+               !buffer_is_zero(all + old, new - old))) {
+        g_string_append(s->p->why, "growing the recovered image brings "
+                        "something else than zeroes");
+        return false;
+    }
+    return ok;
+}
+
 /* ---- All of it ---- */
 
 static bool run_checker(Verify *s, bool is_crashed)
@@ -212,24 +246,41 @@ static bool open_and_check(Verify *s)
     if (!s->blk) {
         return false;
     }
-    ok = check_contents(s) && check_overwriting(s);
+    ok = check_contents(s) && check_overwriting(s) &&
+         (!s->p->cfg.grow || check_growing(s));
     blk_unref(s->blk);
     g_free(s->whole);
     return ok;
 }
 
-bool proof_verify(ProofRunState *p, const MemImage *img, ProofVerify v)
+static bool verify_disks(ProofRunState *p, WriteLogDisk *disk,
+                         WriteLogDisk *data, ProofVerify v)
 {
-    g_autoptr(WriteLogDisk) disk =
-        write_log_disk_new("proof-verify", mem_image_clone(img));
-    Verify s = { p, v, { p->fmt, p->graph, disk, true, true, p->why } };
-    bool ok;
+    Verify s = { p, v, { p->fmt, p->graph, disk, data, true, true, p->why } };
 
     p->result->checks++;
-    disk->request_alignment = p->cfg.file_alignment;
-    disk->discard_value = p->cfg.discard_value;
-    ok = run_checker(&s, v.is_crashed) && open_and_check(&s) &&
-         run_checker(&s, false);
+    return run_checker(&s, v.is_crashed) && open_and_check(&s) &&
+           run_checker(&s, false);
+}
+
+static WriteLogDisk *disk_of(ProofRunState *p, const char *id,
+                             const MemImage *img)
+{
+    WriteLogDisk *d = write_log_disk_new(id, mem_image_clone(img));
+
+    d->request_alignment = p->cfg.file_alignment;
+    d->discard_value = p->cfg.discard_value;
+    return d;
+}
+
+bool proof_verify(ProofRunState *p, const MemImage *img, const MemImage *data,
+                  ProofVerify v)
+{
+    g_autoptr(WriteLogDisk) disk = disk_of(p, "proof-verify", img);
+    g_autoptr(WriteLogDisk) data_disk =
+        data ? disk_of(p, "proof-verify-data", data) : NULL;
+    bool ok = verify_disks(p, disk, data_disk, v);
+
     if (!ok) {
         proof_save(img);
     }
@@ -242,7 +293,8 @@ BlockBackend *proof_check_open(ProofCheck *c, bool writable)
 {
     Error *err = NULL;
     BlockBackend *blk = proof_open(c->fmt, c->graph, c->disk,
-                                   writable ? BDRV_O_RDWR | BDRV_O_UNMAP : 0,
+                                   writable ? BDRV_O_RDWR | BDRV_O_RESIZE |
+                                   BDRV_O_UNMAP : 0,
                                    &err);
 
     if (!blk) {
@@ -251,6 +303,40 @@ BlockBackend *proof_check_open(ProofCheck *c, bool writable)
         error_free(err);
     }
     return blk;
+}
+
+static bool is_raw(ProofCheck *c, BlockBackend *blk)
+{
+    const MemImage *raw = c->data->img;
+    int64_t size = blk_getlength(blk);
+    g_autofree uint8_t *disk = g_malloc(size + 1);
+    g_autofree uint8_t *file = g_malloc(size + 1);
+    int ret = blk_pread(blk, 0, size, disk, 0);
+    int64_t i = 0;
+
+    mem_image_read(raw, 0, file, size);
+    while (i < size && disk[i] == file[i]) {
+        i++;
+    }
+    if (ret < 0 || i < size || mem_image_size(raw) < size) {
+        g_string_append_printf(c->why, "the raw file, %" PRId64 " bytes, is "
+                               "not the disk, %" PRId64 " bytes: at %" PRId64
+                               " %02x, not %02x (%d)", mem_image_size(raw),
+                               size, i, file[i], disk[i], ret);
+        return false;
+    }
+    return true;
+}
+
+bool proof_check_raw_file(ProofCheck *c)
+{
+    BlockBackend *blk = proof_check_open(c, false);
+    bool ok = blk && is_raw(c, blk);
+
+    if (blk) {
+        blk_unref(blk);
+    }
+    return ok;
 }
 
 static bool driver_finds_nothing(ProofCheck *c, BlockDriverState *bs)

@@ -122,6 +122,13 @@ static bool create_image(const ProofFormat *fmt, BlockGraph *graph,
     json_t *options = options_of(fmt->create_options);
 
     json_object_set_new(options, "size", json_integer(size));
+    if (fmt->data_file) {
+        json_object_set_new(options, "data_file",
+                            json_sprintf("write-log:%s-data", disk->id));
+        json_object_set_new(options, "data_file_raw",
+                            json_boolean(fmt->data_file ==
+                                         PROOF_DATA_FILE_RAW));
+    }
     return bdrv_create(graph, fmt->driver, filename, options, errp);
 }
 
@@ -134,6 +141,12 @@ BlockBackend *proof_open(const ProofFormat *fmt, BlockGraph *graph,
     json_object_set_new(options, "file",
                         json_pack("{s:s, s:s}", "driver", "write-log", "disk",
                                   disk->id));
+    if (fmt->data_file) {
+        json_object_set_new(options, "data-file",
+                            json_pack("{s:s, s:o}", "driver", "write-log",
+                                      "disk",
+                                      json_sprintf("%s-data", disk->id)));
+    }
     return blk_new_open(graph, NULL, NULL, options, flags, errp);
 }
 
@@ -161,6 +174,11 @@ void proof_close_image(ProofRunState *p)
 }
 
 /* ---- A proof ---- */
+
+bool proof_fired(const ProofRunState *p)
+{
+    return write_log_fired(p->disk) || (p->data && write_log_fired(p->data));
+}
 
 static void fill_in_defaults(ProofConfig *c)
 {
@@ -206,6 +224,29 @@ static void make_backing(ProofRunState *p)
     mem_image_write(p->backing->img, 0, buf, size);
 }
 
+static WriteLogDisk *new_disk(const ProofConfig *c, const char *id)
+{
+    WriteLogDisk *d = write_log_disk_new(id, mem_image_new(0));
+
+    d->request_alignment = c->file_alignment;
+    d->discard_value = c->discard_value;
+    return d;
+}
+
+static void start_logs(ProofRunState *p)
+{
+    p->disk->jitter = p->cfg.jitter;
+    write_log_start(p->disk);
+    if (p->data) {
+        if (p->fmt->data_file != PROOF_DATA_FILE_RAW) {
+            mem_image_fill(p->data->img, 0, 0xee,
+                           mem_image_size(p->data->img));
+        }
+        p->data->jitter = p->cfg.jitter;
+        write_log_start(p->data);
+    }
+}
+
 bool proof_begin(ProofRunState *p, const ProofFormat *fmt,
                  const ProofConfig *cfg, ProofResult *result)
 {
@@ -217,9 +258,8 @@ bool proof_begin(ProofRunState *p, const ProofFormat *fmt,
     result->seed = p->cfg.seed;
     p->why = g_string_new(NULL);
     p->graph = block_graph_new();
-    p->disk = write_log_disk_new("proof", mem_image_new(0));
-    p->disk->request_alignment = p->cfg.file_alignment;
-    p->disk->discard_value = p->cfg.discard_value;
+    p->disk = new_disk(&p->cfg, "proof");
+    p->data = fmt->data_file ? new_disk(&p->cfg, "proof-data") : NULL;
     p->model = model_disk_new(p->cfg.size, p->cfg.max_size, p->cfg.seed,
                               fmt->discard);
     if (p->cfg.backing_size) {
@@ -231,8 +271,7 @@ bool proof_begin(ProofRunState *p, const ProofFormat *fmt,
         proof_fail(p, "in the beginning");
         return false;
     }
-    p->disk->jitter = p->cfg.jitter;
-    write_log_start(p->disk);
+    start_logs(p);
     return true;
 }
 
@@ -241,6 +280,7 @@ bool proof_end(ProofRunState *p)
     proof_close_image(p);
     p->result->entries = p->disk->log->len;
     write_log_disk_free(p->disk);
+    g_clear_pointer(&p->data, write_log_disk_free);
     g_clear_pointer(&p->backing, write_log_disk_free);
     block_graph_free(p->graph);
     model_disk_free(p->model);

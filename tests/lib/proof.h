@@ -33,10 +33,17 @@ typedef struct ProofCheck {
     const ProofFormat *fmt;
     BlockGraph *graph;
     WriteLogDisk *disk;         /* the image; nobody has it open */
+    WriteLogDisk *data;         /* its external data file, or NULL */
     bool is_crashed;            /* false: closed in good order */
     bool may_leak;              /* it has once crashed, or failed */
     GString *why;               /* what is wrong with it goes here */
 } ProofCheck;
+
+typedef enum ProofDataFile {
+    PROOF_DATA_INSIDE,
+    PROOF_DATA_FILE,
+    PROOF_DATA_FILE_RAW,
+} ProofDataFile;
 
 struct ProofFormat {
     const char *name;           /* for messages; NULL: driver */
@@ -52,6 +59,12 @@ struct ProofFormat {
     bool (*between)(const ProofFormat *fmt, BlockBackend *blk, GRand *rand,
                     GString *why);
     ModelDiscard discard;
+    /*
+     * The guest's data is on a disk of its own, the option "data-file"; the two
+     * lose their power at one moment, and either may fail.  In the beginning it
+     * holds garbage, unless it is raw.
+     */
+    ProofDataFile data_file;
     /* Whatever has completed is in the file, so that a killed process loses
      * nothing (raw does this; a cache of tables does not). */
     bool survives_kill;
@@ -74,6 +87,7 @@ typedef struct ProofConfig {
      * open_options make it the backing file; 0: there is no such disk. */
     int64_t backing_size;
     int between;                /* percent of requests followed by it */
+    bool grow;                  /* what a crash left, towards max_size */
 
     /* crash; fail-nth, of each failure (there 0 is none) */
     int max_systematic;         /* 0: 1500 */
@@ -102,7 +116,8 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(ProofResult, proof_result_clear)
 
 /*
  * First thing in main(): registers the drivers, and takes --seed=N,
- * --cut=K:pick and --save=FILE (the first bad image) out of the arguments.
+ * --cut=K:pick (with a data file, K:pick+K:pick) and --save=FILE (the first bad
+ * image) out of the arguments.
  */
 void proof_init(int *argc, char ***argv);
 
@@ -167,6 +182,8 @@ void proof_fail_each(ProofFail *fail, const void *variant, uint32_t seed,
 
 /* The driver's own check finds nothing, or leaks where there may be some. */
 bool proof_check_driver(ProofCheck *c);
+/* The raw data file alone holds what the disk does. */
+bool proof_check_raw_file(ProofCheck *c);
 /* Open the image; NULL: c->why says why not. */
 BlockBackend *proof_check_open(ProofCheck *c, bool writable);
 /*

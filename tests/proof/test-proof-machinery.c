@@ -128,7 +128,7 @@ static void test_seen_again(void)
     cfg.seed = 1;
     g_assert_false(proof_run_crash(&toy, &cfg, &first));
     cut = g_strdup(strstr(first.failure, "--cut=") + strlen("--cut="));
-    *strchr(cut, ' ') = '\0';
+    *strpbrk(cut, " \n") = '\0';
     cfg.cut = cut;
     g_assert_false(proof_run_crash(&toy, &cfg, &again));
     g_assert_cmpuint(again.checks, ==, 1);
