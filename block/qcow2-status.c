@@ -30,12 +30,12 @@ typedef struct Status {
 /*
  * Clusters of an image that was preallocated hold nothing, and its file has
  * holes there: only then is it worth asking the file.  A little is missing in
- * most files.
+ * most files.  Of a raw data file nobody else knows where zeroes were written.
  */
 static bool file_may_have_holes(BlockDriverState *bs)
 {
     BDRVQcow2State *s = bs->opaque;
-    int known = qatomic_read(&s->data_file_sparse);
+    int known = qcow2_file_is_disk(s) ? 1 : qatomic_read(&s->data_file_sparse);
 
     if (!known) {
         int64_t length = bdrv_getlength(s->data_file->bs);

@@ -144,6 +144,31 @@ whole_entry(BlockDriverState *bs, const Qcow2Entry *old, ZeroMode mode,
     return 0;
 }
 
+/*
+ * What a raw data file holds is what the guest sees, and it will hold zeroes:
+ * nothing need change.  If the table said so, too, writes beside or after it
+ * would change one of the two first, and a power cut, or the other of two
+ * requests that overlap, would leave them disagreeing.
+ */
+static int raw_file_says_it(const BDRVQcow2State *s, const Qcow2Entry *e,
+                            int64_t from, int64_t to, bool *says)
+{
+    int64_t at = QEMU_ALIGN_DOWN(from, s->subcluster_size);
+
+    for (*says = qcow2_file_is_disk(s); *says && at < to;
+         at += s->subcluster_size) {
+        Qcow2ExtentType type;
+        int ret = qcow2_entry_type(s, e->l2, e->bitmap,
+                                   at >> s->subcluster_bits, &type);
+
+        if (ret < 0) {
+            return ret;
+        }
+        *says = type == QCOW2_EXTENT_NORMAL;
+    }
+    return 0;
+}
+
 /* What becomes of @old, the entry of the cluster at @guest.  -ENOTSUP: data
  * has to be written. */
 static int REQUIRES(driver_class)
@@ -154,8 +179,13 @@ new_entry(BlockDriverState *bs, const Part *p, int64_t guest,
     int64_t from = MAX(p->offset - guest, 0);
     int64_t to = MIN(p->offset + p->bytes - guest, s->cluster_size);
     uint64_t bits = 0;
-    int ret = 0;
+    bool stays;
+    int ret = raw_file_says_it(s, old, from, to, &stays);
 
+    if (ret < 0 || stays) {
+        *e = *old;
+        return ret;
+    }
     if (guest + to >= s->disk_size) {
         to = s->cluster_size;           /* nobody sees what is behind */
     }
@@ -318,7 +348,7 @@ static int REQUIRES(driver_class) do_part(BlockDriverState *bs, Part *p)
             "Invalid cluster entry found for guest offset %#" PRIx64,
             (uint64_t)p->start);
     }
-    if (ret == 0 && s->data_file_raw) {
+    if (ret == 0 && qcow2_file_is_disk(s)) {
         ret = zero_raw_file(bs, p);
         if (ret == 0) {
             ret = qcow2_l2_get_for_write(bs, p->start, &t, &index);

@@ -284,6 +284,13 @@ typedef struct BDRVQcow2State {
     uint64_t bitmap_directory_offset, bitmap_directory_size;
 } BDRVQcow2State;
 
+/* Does the data file alone hold what the guest sees?  Not if it is encrypted:
+ * zeroes there are noise to the guest. */
+static inline bool qcow2_file_is_disk(const BDRVQcow2State *s)
+{
+    return s->data_file_raw && s->crypt_method == QCOW2_CRYPT_NONE;
+}
+
 /* ---- qcow2-pin.c: requests that use mappings ---- */
 
 /*

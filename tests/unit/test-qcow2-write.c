@@ -317,6 +317,32 @@ static const Geometry geometries[] = {
       "{'discard-no-unref':true}", true },
 };
 
+/* Zeroes are in the file, and nothing else changes that a power cut could leave
+ * behind: not a byte of the tables. */
+static void test_raw_file_zeroed(const void *options)
+{
+    g_autoptr(Qcow2Image) img = NULL;
+    g_autofree char *before = NULL, *after = NULL;
+    gsize length, length_after;
+
+    if (!qcow2_image_can_run()) {
+        return;
+    }
+    img = qcow2_image_new(options, 1 * MiB, false);
+    qcow2_image_open(img, NULL);
+    qcow2_image_write(img, 0, img->size, 1, 0);
+    qcow2_image_close(img);
+    g_file_get_contents(img->path, &before, &length, NULL);
+    qcow2_image_open(img, NULL);
+    qcow2_image_zero(img, 0, 64 * KiB, 0);
+    qcow2_image_zero(img, 100 * KiB + 512, 200 * KiB, BDRV_REQ_MAY_UNMAP);
+    qcow2_image_discard(img, 512 * KiB, 192 * KiB);
+    qcow2_image_close(img);
+    g_file_get_contents(img->path, &after, &length_after, NULL);
+    g_assert_cmpmem(before, length, after, length_after);
+    qcow2_image_assert_good(img);
+}
+
 /* All its files can be written then, and not only the one with the tables. */
 static void test_reopened(void)
 {
@@ -352,6 +378,11 @@ int main(int argc, char **argv)
     }
     g_test_add_func("/qcow2-write/file-ends-with-a-cluster",
                     test_whole_clusters);
+    g_test_add_data_func("/qcow2-write/raw-data-file/zeroed",
+                         "data_file_raw=on,data_file", test_raw_file_zeroed);
+    g_test_add_data_func("/qcow2-write/raw-data-file/zeroed-subclusters",
+                         "extended_l2=on,data_file_raw=on,data_file",
+                         test_raw_file_zeroed);
     g_test_add_func("/qcow2-write/compressed/in-two-steps", test_two_steps);
     g_test_add_func("/qcow2-write/compressed/in-two-steps-errors",
                     test_two_steps_errors);
