@@ -11,7 +11,8 @@
  * file, or with discard-no-unref).  Both are of clusters whose old contents the
  * guest has given up, whether the table that says so is durable or not: until
  * it is, they read as they did, or as zeroes.  And nobody can put new data
- * there before we are done.
+ * there before we are done.  Of an encrypted image neither is done: zeroes in
+ * its file are noise to the guest, for as long as a table refers to them.
  *
  * Version 2 has no flag for zeroes: only what already reads as zeroes can be
  * "written" so.
@@ -298,7 +299,8 @@ static void REQUIRES(driver_class) punch_kept(BlockDriverState *bs, Part *p)
     BDRVQcow2State *s = bs->opaque;
 
     if (p->punch->len == 0 || !s->discard_passthrough[QCOW2_DISCARD_REQUEST] ||
-        !(s->data_file->bs->open_flags & BDRV_O_UNMAP)) {
+        !(s->data_file->bs->open_flags & BDRV_O_UNMAP) ||
+        s->crypt_method != QCOW2_CRYPT_NONE) {
         return;
     }
     driver_unlock(&s->lock);

@@ -28,6 +28,7 @@ typedef struct Variant {
                 "{'driver':'write-log','disk':'proof-backing'}}"
 #define ENCRYPT(format) "'encrypt.format':'" format "'," \
                         "'encrypt.key-secret':'s'"
+#define LUKS "'encrypt.iter-time':1," ENCRYPT("luks")
 #define PUNCH "'pass-discard-request':true,'pass-discard-snapshot':true," \
               "'pass-discard-other':true"
 
@@ -76,10 +77,14 @@ static const Variant variants[] = {
       "{'encrypt.key-secret':'s',"
       "'l2-cache-size':512,'l2-cache-entry-size':512," PUNCH "}",
       { .discard_value = 0xdd }, .is_encrypted = true },
-    { "luks-backing", "{'cluster_size':4096,'encrypt.iter-time':1,"
-      ENCRYPT("luks") "}", "{'encrypt.key-secret':'s'," PUNCH "," BACKING "}",
+    { "luks-backing", "{'cluster_size':4096," LUKS "}",
+      "{'encrypt.key-secret':'s'," PUNCH "," BACKING "}",
       { .discard_value = 0xdd, .backing_size = 700 * KiB },
       .is_encrypted = true },
+    /* Zeroes in the file are noise to the guest. */
+    { "luks-no-unref", "{'cluster_size':4096," LUKS "}",
+      "{'encrypt.key-secret':'s','discard-no-unref':true," PUNCH "}",
+      { .discard_value = 0xdd }, .no_snapshots = true, .is_encrypted = true },
 };
 
 static struct {
