@@ -84,14 +84,18 @@ static uint64_t l1_entry(const Qcow2Layout *l, int64_t i)
 }
 
 /* A word of the L2 tables, one after the other.  With extended entries, every
- * other one says that no subcluster is allocated. */
+ * other one says that no subcluster is allocated; or all, if the data file is
+ * what the guest sees, so that this never changes. */
 static uint64_t l2_word(const Qcow2Layout *l, int64_t i)
 {
     int64_t cluster = l->extended_l2 ? i / 2 : i;
     uint64_t host = (uint64_t)cluster << l->cluster_bits;
 
-    if (host >= (uint64_t)l->disk_size || (l->extended_l2 && i % 2)) {
+    if (host >= (uint64_t)l->disk_size) {
         return 0;
+    }
+    if (l->extended_l2 && i % 2) {
+        return l->raw_data ? UINT32_MAX : 0;
     }
     return (host + (l->external_data ? 0 : l->data_offset)) |
            QCOW2_OFLAG_COPIED;
@@ -290,6 +294,8 @@ static bool lay_out(const Qcow2CreateOptions *o, int64_t crypto_bytes,
         .extended_l2 = o->extended_l2,
         .allocated = o->preallocation != PREALLOC_MODE_OFF || o->data_file_raw,
         .external_data = o->data_file,
+        .raw_data = o->data_file_raw &&
+                    o->crypt_method == QCOW2_CRYPT_NONE,
     };
     if (!qcow2_layout(l, DIV_ROUND_UP(crypto_bytes,
                                       INT64_C(1) << o->cluster_bits)) ||

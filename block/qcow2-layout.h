@@ -15,7 +15,8 @@ typedef struct Qcow2Layout {
     int refcount_order;
     bool extended_l2;
     bool allocated;                 /* all clusters are mapped */
-    bool external_data;             /* … in a data file */
+    bool external_data;             /* … in a data file … */
+    bool raw_data;                  /* … that is what the guest sees */
 
     /* Clusters of each kind. */
     int64_t reftable_clusters, refcount_blocks, l1_clusters, l2_tables;

@@ -205,6 +205,9 @@ map_clusters(BlockDriverState *bs, int64_t offset, int64_t n,
         Qcow2Entry old = qcow2_entry_get(s, t, index + i);
         Qcow2Entry new = {
             .l2 = (host + (i << s->cluster_bits)) | QCOW2_OFLAG_COPIED,
+            /* Otherwise subclusters are allocated one by one. */
+            .bitmap = qcow2_file_is_disk(s) && s->l2_entry_words > 1 ?
+                      UINT32_MAX : 0,
         };
 
         qcow2_entry_set(s, t, index + i, new);
@@ -375,13 +378,37 @@ static bool grow_tables(BlockDriverState *bs, int64_t new, Error **errp)
     return ret == 0;
 }
 
+/* What is about to be mapped, of a file that is longer than the disk: after a
+ * power cut what was to be cut off may still be there. */
+static int zero_data_file(BlockDriverState *bs, int64_t old, int64_t new,
+                          PreallocMode mode)
+{
+    BDRVQcow2State *s = bs->opaque;
+    int64_t length = bdrv_getlength(s->data_file->bs);
+
+    return length <= old ? MIN(length, 0) :
+           bdrv_pwrite_zeroes(s->data_file, old, MIN(length, new) - old,
+                              mode == PREALLOC_MODE_METADATA ?
+                              BDRV_REQ_MAY_UNMAP : 0);
+}
+
 static bool grow_data_file(BlockDriverState *bs, int64_t new,
                            PreallocMode mode, Error **errp)
 {
     BDRVQcow2State *s = bs->opaque;
+    int ret;
 
-    return !s->has_data_file ||
-           bdrv_truncate(s->data_file, new, false,
+    if (!s->has_data_file) {
+        return true;
+    }
+    ret = mode == PREALLOC_MODE_OFF ? 0 :
+          zero_data_file(bs, s->disk_size, new, mode);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Could not clear the end of the data "
+                         "file");
+        return false;
+    }
+    return bdrv_truncate(s->data_file, new, false,
                          mode == PREALLOC_MODE_METADATA ? PREALLOC_MODE_OFF :
                          mode, 0, errp);
 }
@@ -401,8 +428,9 @@ static bool grow(BlockDriverState *bs, int64_t new, PreallocMode mode,
     int64_t old = s->disk_size;
     int ret;
 
-    /* The raw file must say what the tables say. */
-    if (s->data_file_raw && mode == PREALLOC_MODE_OFF) {
+    /* The raw file must say what the tables say; what is encrypted would be
+     * noise. */
+    if (qcow2_file_is_disk(s) && mode == PREALLOC_MODE_OFF) {
         mode = PREALLOC_MODE_METADATA;
     }
     driver_lock(&s->lock);

@@ -236,6 +236,26 @@ static void test_data_file(void)
     g_assert_cmphex((uint8_t)contents[512 * KiB], ==, 0);
 }
 
+/* As after a crash between the two steps of shrinking: the file was not cut. */
+static void test_data_file_longer(void)
+{
+    g_autofree char *data = path_of("longer");
+    g_autofree char *o = g_strdup_printf("size=1M,data_file=%s,"
+                                         "data_file_raw=on", data);
+    BlockBackend *blk = create("with-longer", o);
+    g_autofree uint8_t *stale = g_malloc(512 * KiB);
+    FILE *f = fopen(data, "a");
+
+    blk_unref(blk);
+    memset(stale, 0x55, 512 * KiB);
+    g_assert_cmpint(fwrite(stale, 1, 512 * KiB, f), ==, 512 * KiB);
+    fclose(f);
+    blk = open_image("with-longer");
+    resize(blk, 2 * MiB, PREALLOC_MODE_OFF);
+    check_pattern(blk, 0, 2 * MiB, 0);
+    blk_unref(blk);
+}
+
 /* Nothing is written behind the end of the disk, where a raw image ends. */
 static void test_data_file_end(void)
 {
@@ -420,6 +440,8 @@ int main(int argc, char **argv)
     g_test_add_func("/qcow2/resize/shrink", test_shrink);
     g_test_add_func("/qcow2/resize/shrink-within-subclusters",
                     test_shrink_subclusters);
+    g_test_add_func("/qcow2/resize/data-file-longer-than-disk",
+                    test_data_file_longer);
     g_test_add_func("/qcow2/resize/data-file-follows", test_data_file);
     g_test_add_func("/qcow2/resize/data-file-ends-where-the-disk-does",
                     test_data_file_end);
