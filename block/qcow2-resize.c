@@ -564,6 +564,12 @@ bool qcow2_truncate(BlockDriverState *bs, int64_t offset, bool exact,
                    BDRV_SECTOR_SIZE);
         return false;
     }
+    /* Which length the header says may not be known: the data file must not be
+     * cut. */
+    if (qatomic_read(&s->corrupt)) {
+        error_setg(errp, "The image is corrupt and cannot be resized");
+        return false;
+    }
     if (s->nb_snapshots && s->qcow_version < 3) {
         error_setg(errp, "Can't resize a v2 image which has snapshots");
         return false;

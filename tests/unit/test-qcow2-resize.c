@@ -256,6 +256,35 @@ static void test_data_file_longer(void)
     blk_unref(blk);
 }
 
+/* It is not known which length the header says: that fails, and so does putting
+ * the old one back.  The file stays as long as the longer of the two. */
+static void test_data_file_header_unknown(void)
+{
+    g_autofree char *path = path_of("unknown");
+    g_autofree char *data = path_of("unknown-data");
+    g_autofree char *o = g_strdup_printf("size=1049088,data_file=%s,"
+                                         "data_file_raw=on", data);
+    BlockBackend *blk = create("unknown", o);
+    struct stat st;
+
+    blk_unref(blk);
+    blk = blk_new_open(graph, NULL, NULL,
+                       json_pack("{s:s, s:{s:s, s:[{s:s, s:s}],"
+                                 " s:{s:s, s:s}}}", "driver", "qcow2",
+                                 "file", "driver", "blkdebug",
+                                 "inject-error", "event", "none", "iotype",
+                                 "write", "image", "driver", "file",
+                                 "filename", path),
+                       BDRV_O_RDWR | BDRV_O_RESIZE, &error_abort);
+    g_assert_false(blk_truncate(blk, 1 * MiB + 4096, true, PREALLOC_MODE_OFF,
+                                0, NULL));
+    g_assert_false(blk_truncate(blk, 1 * MiB + 1024, true, PREALLOC_MODE_OFF,
+                                0, NULL));
+    blk_unref(blk);
+    g_assert_cmpint(stat(data, &st), ==, 0);
+    g_assert_cmpint(st.st_size, ==, 1 * MiB + 4096);
+}
+
 /* Nothing is written behind the end of the disk, where a raw image ends. */
 static void test_data_file_end(void)
 {
@@ -442,6 +471,8 @@ int main(int argc, char **argv)
                     test_shrink_subclusters);
     g_test_add_func("/qcow2/resize/data-file-longer-than-disk",
                     test_data_file_longer);
+    g_test_add_func("/qcow2/resize/data-file-header-unknown",
+                    test_data_file_header_unknown);
     g_test_add_func("/qcow2/resize/data-file-follows", test_data_file);
     g_test_add_func("/qcow2/resize/data-file-ends-where-the-disk-does",
                     test_data_file_end);
