@@ -233,6 +233,22 @@ static WriteLogDisk *new_disk(const ProofConfig *c, const char *id)
     return d;
 }
 
+static bool zero_all(ProofRunState *p, Error **errp)
+{
+    BlockBackend *blk = proof_open(p->fmt, p->graph, p->disk, BDRV_O_RDWR,
+                                   errp);
+    int ret = blk ? blk_pwrite_zeroes(blk, 0, p->cfg.size, 0) : 0;
+
+    if (!blk) {
+        return false;
+    }
+    blk_unref(blk);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "zeroing it");
+    }
+    return ret == 0;
+}
+
 static void start_logs(ProofRunState *p)
 {
     p->disk->jitter = p->cfg.jitter;
@@ -265,7 +281,8 @@ bool proof_begin(ProofRunState *p, const ProofFormat *fmt,
     if (p->cfg.backing_size) {
         make_backing(p);
     }
-    if (!create_image(fmt, p->graph, p->disk, p->cfg.size, &err)) {
+    if (!create_image(fmt, p->graph, p->disk, p->cfg.size, &err) ||
+        (fmt->starts_as_noise && !zero_all(p, &err))) {
         g_string_append_printf(p->why, "no image: %s", error_get_pretty(err));
         error_free(err);
         proof_fail(p, "in the beginning");

@@ -65,6 +65,8 @@ struct ProofFormat {
      * holds garbage, unless it is raw.
      */
     ProofDataFile data_file;
+    /* A new image holds anything, and is zeroed first. */
+    bool starts_as_noise;
     /* Whatever has completed is in the file, so that a killed process loses
      * nothing (raw does this; a cache of tables does not). */
     bool survives_kill;

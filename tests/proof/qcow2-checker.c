@@ -16,6 +16,7 @@
 #define L2_RESERVED UINT64_C(0x3f000000000001fe)
 #define INCOMPAT_DIRTY 1
 #define INCOMPAT_CORRUPT 2
+#define INCOMPAT_DATA_FILE 4
 #define INCOMPAT_EXTL2 16
 #define AUTOCLEAR_BITMAPS 1
 #define EXT_END 0
@@ -213,7 +214,17 @@ static bool compressed_entry(Image *im, uint64_t entry)
                false);
 }
 
-static bool l2_entry(Image *im, uint64_t entry, uint64_t bitmap)
+/* In the external data file each cluster is where the guest has it, and
+ * nothing is counted. */
+static bool external_entry(Image *im, uint64_t entry, uint64_t guest)
+{
+    return (entry & COPIED ? (entry & OFFSET) == guest : !(entry & OFFSET)) ||
+           bad(im, "L2 entry %#" PRIx64 " of the data file, for %#" PRIx64,
+               entry, guest);
+}
+
+static bool l2_entry(Image *im, uint64_t entry, uint64_t bitmap,
+                     uint64_t guest)
 {
     bool is_zero = entry & 1;
 
@@ -227,9 +238,12 @@ static bool l2_entry(Image *im, uint64_t entry, uint64_t bitmap)
         return bad(im, "L2 entry %#" PRIx64 " has reserved bits", entry);
     }
     if (bitmap & bitmap >> 32 & UINT32_MAX ||
-        (bitmap & UINT32_MAX && !(entry & OFFSET))) {
+        (bitmap & UINT32_MAX && !(entry & (OFFSET | COPIED)))) {
         return bad(im, "L2 entry %#" PRIx64 " with bitmap %#" PRIx64, entry,
                    bitmap);
+    }
+    if (im->features & INCOMPAT_DATA_FILE) {
+        return external_entry(im, entry, guest);
     }
     if (!(entry & OFFSET)) {
         im->result->odd_flags = entry & COPIED;
@@ -254,7 +268,8 @@ static bool make_sense(const Image *im, uint64_t *entry, uint64_t *bitmap)
            !(*bitmap & *bitmap >> 32 & UINT32_MAX);
 }
 
-static bool walk_l2(Image *im, uint64_t table, bool active)
+/* @guest: where on the disk it begins. */
+static bool walk_l2(Image *im, uint64_t table, uint64_t guest, bool active)
 {
     uint64_t n = im->cluster_size / 8 / im->l2_words;
 
@@ -273,7 +288,7 @@ static bool walk_l2(Image *im, uint64_t table, bool active)
             if (!add(im, entry & OFFSET, im->cluster_size, USE_DATA, false)) {
                 return false;
             }
-        } else if (!l2_entry(im, entry, bitmap)) {
+        } else if (!l2_entry(im, entry, bitmap, guest + i * im->cluster_size)) {
             return bad(im, ", in the L2 table at %#" PRIx64 ", entry %" PRIu64,
                        table, i);
         }
@@ -290,6 +305,8 @@ static bool is_followed(const Image *im, uint64_t table, uint32_t n)
 
 static bool walk_l1(Image *im, uint64_t l1, uint32_t size, bool active)
 {
+    uint64_t coverage = im->cluster_size / 8 / im->l2_words * im->cluster_size;
+
     if (im->dangers && !is_followed(im, l1, size)) {
         return true;
     }
@@ -309,7 +326,7 @@ static bool walk_l1(Image *im, uint64_t l1, uint32_t size, bool active)
             (!add(im, e & OFFSET, im->cluster_size, USE_L2,
                   active && e & COPIED) ||
              (active && !check_copied(im, "L1 entry", e)) ||
-             !walk_l2(im, e & OFFSET, active))) {
+             !walk_l2(im, e & OFFSET, i * coverage, active))) {
             return bad(im, ", by L1 entry %u of the table at %#" PRIx64, i,
                        l1);
         }

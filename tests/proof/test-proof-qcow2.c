@@ -20,6 +20,8 @@ typedef struct Variant {
     ProofConfig cfg;                /* what differs from that of the test */
     bool no_snapshots;
     bool is_encrypted;              /* qemu-img has no key */
+    ProofDataFile data_file;        /* qemu-img has none */
+    bool starts_as_noise;
 } Variant;
 
 #define TINY_CACHES "'l2-cache-size':512,'l2-cache-entry-size':512," \
@@ -85,6 +87,31 @@ static const Variant variants[] = {
     { "luks-no-unref", "{'cluster_size':4096," LUKS "}",
       "{'encrypt.key-secret':'s','discard-no-unref':true," PUNCH "}",
       { .discard_value = 0xdd }, .no_snapshots = true, .is_encrypted = true },
+    { "data-file", "{'cluster_size':4096}", "{" PUNCH "}",
+      { .discard_value = 0xdd }, .no_snapshots = true,
+      .data_file = PROOF_DATA_FILE },
+    { "data-file-512", "{'cluster_size':512,'lazy_refcounts':true}",
+      "{" TINY_CACHES "}", { .size = 512 * KiB }, .no_snapshots = true,
+      .data_file = PROOF_DATA_FILE },
+    { "data-file-backing", "{'cluster_size':65536,'extended_l2':true}",
+      "{" PUNCH "," BACKING "}",
+      { .discard_value = 0xdd, .backing_size = 700 * KiB },
+      .no_snapshots = true, .data_file = PROOF_DATA_FILE },
+    { "data-file-raw", "{'cluster_size':4096}", "{" PUNCH "}",
+      { .discard_value = 0xdd }, .no_snapshots = true,
+      .data_file = PROOF_DATA_FILE_RAW },
+    { "data-file-raw-extended",
+      "{'cluster_size':65536,'extended_l2':true}", "{" PUNCH "}",
+      { .discard_value = 0xdd }, .no_snapshots = true,
+      .data_file = PROOF_DATA_FILE_RAW },
+    { "data-file-luks", "{'cluster_size':4096," LUKS "}",
+      "{'encrypt.key-secret':'s'," PUNCH "}", { .discard_value = 0xdd },
+      .no_snapshots = true, .is_encrypted = true,
+      .data_file = PROOF_DATA_FILE },
+    { "data-file-raw-luks", "{'cluster_size':4096," LUKS "}",
+      "{'encrypt.key-secret':'s'," PUNCH "}", { .discard_value = 0xdd },
+      .no_snapshots = true, .is_encrypted = true,
+      .data_file = PROOF_DATA_FILE_RAW, .starts_as_noise = true },
 };
 
 static struct {
@@ -243,6 +270,10 @@ static bool check(ProofCheck *c)
     if (!qcow2_checker_run(c->disk->img, &r, c->why)) {
         return false;
     }
+    if (v->data_file == PROOF_DATA_FILE_RAW && !v->is_encrypted &&
+        !proof_check_raw_file(c)) {
+        return false;
+    }
     seen.images++;
     seen.dirty += r.is_dirty;
     seen.leaky += r.leaks > 0;
@@ -265,7 +296,7 @@ static bool check(ProofCheck *c)
     }
     /* What is dirty the driver repairs when it opens the image. */
     return !qemu_stride || r.is_dirty || r.miscopied || v->is_encrypted ||
-           seen.images % qemu_stride || check_with_qemu(c);
+           v->data_file || seen.images % qemu_stride || check_with_qemu(c);
 }
 
 /* ---- Tests ---- */
@@ -286,6 +317,8 @@ static ProofFormat format_of(const Variant *v)
         .open_options = v->open,
         .check = check,
         .between = between,
+        .data_file = v->data_file,
+        .starts_as_noise = v->starts_as_noise,
         .opaque = (void *)v,
     };
 }
@@ -307,6 +340,7 @@ static void run(ProofRun *proof, const Variant *v, ProofConfig test)
     if (test.max_size) {
         c.size = 256 * KiB;
         c.max_size = test.max_size;
+        c.grow = true;
         c.mix.weight[MODEL_RESIZE] = 6;
         c.mix.unit = MAX(c.compress_unit, c.file_alignment) ?: 1536;
     }
@@ -402,9 +436,9 @@ int main(int argc, char **argv)
     if (qemu_img) {
         qemu_stride = proof_scale() > 1 ? 50 : 200;
     }
-    proof_add_tests("qcow2", tests, variants, G_N_ELEMENTS(variants),
-                    sizeof(variants[0]));
     for (size_t k = 0; k < G_N_ELEMENTS(variants); k++) {
+        proof_add_tests(variants[k].data_file ? "qcow2-data-file" : "qcow2",
+                        tests, &variants[k], 1, 0);
         if (!variants[k].no_snapshots) {
             proof_add_tests("qcow2", snapshot_tests, &variants[k], 1, 0);
         }
