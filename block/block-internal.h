@@ -164,6 +164,25 @@ void bdrv_refresh_total_bytes(BlockDriverState *bs);
 /* Flush for a FUA that the driver did not take care of. */
 int bdrv_finish_fua(BlockDriverState *bs, int flags, int supported);
 
+/*
+ * Write what the range reads as anyway, aligned; no dirty bitmap records it.
+ * The caller's request is serialising.
+ */
+int bdrv_pwrite_unchanged(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                          QEMUIOVector *qiov);
+int bdrv_zero_unchanged(BlockDriverState *bs, int64_t offset, int64_t bytes);
+
+/* ---- block/io-copy-on-read.c ---- */
+
+/* Is @req, if it is tracked at @bs, to copy what it reads? */
+bool bdrv_copies_on_read(const BlockDriverState *bs,
+                         const BdrvTrackedRequest *req);
+/* What copies are rounded out to, and so what they conflict on. */
+int64_t bdrv_copy_alignment(const BlockDriverState *bs);
+/* bdrv_do_preadv(), inside a request that is tracked as one that copies. */
+int bdrv_do_copy_on_read(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                         QEMUIOVector *qiov, size_t qiov_offset, int flags);
+
 /* ---- block/limits.c ---- */
 
 void bdrv_refresh_limits(BlockDriverState *bs);

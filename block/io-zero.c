@@ -190,6 +190,11 @@ int bdrv_do_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
     return bdrv_finish_fua(bs, flags, supported);
 }
 
+int bdrv_zero_unchanged(BlockDriverState *bs, int64_t offset, int64_t bytes)
+{
+    return zero_aligned(bs, offset, bytes, 0);
+}
+
 /* ---- Discard ---- */
 
 int bdrv_do_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes)

@@ -366,6 +366,15 @@ int bdrv_do_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes,
     return driver_pwritev(bs, offset, bytes, qiov, qiov_offset, flags);
 }
 
+int bdrv_pwrite_unchanged(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                          QEMUIOVector *qiov)
+{
+    if (!bs->drv->pwritev) {
+        return -ENOTSUP;
+    }
+    return driver_rw(bs, true, offset, bytes, qiov, 0, 0);
+}
+
 /* ---- Flush ---- */
 
 static bool child_is_written(const BdrvChild *c)
@@ -415,12 +424,23 @@ int bdrv_flush(BlockDriverState *bs)
 
 /* ---- Admission ---- */
 
+static int do_read(BlockDriverState *bs, BdrvTrackedRequest *req)
+{
+    int flags = req->flags & ~BDRV_REQ_COPY_ON_READ;    /* this node's */
+
+    if (req->tracked_bs && req->copies_on_read) {
+        return bdrv_do_copy_on_read(bs, req->offset, req->bytes, req->qiov,
+                                    req->qiov_offset, flags);
+    }
+    return bdrv_do_preadv(bs, req->offset, req->bytes, req->qiov,
+                          req->qiov_offset, flags);
+}
+
 int bdrv_do_request(BlockDriverState *bs, BdrvTrackedRequest *req)
 {
     switch (req->type) {
     case BDRV_REQ_READ:
-        return bdrv_do_preadv(bs, req->offset, req->bytes, req->qiov,
-                              req->qiov_offset, req->flags);
+        return do_read(bs, req);
     case BDRV_REQ_WRITE:
         return bdrv_do_pwritev(bs, req->offset, req->bytes, req->qiov,
                                req->qiov_offset, req->flags);

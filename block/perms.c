@@ -36,7 +36,8 @@ static void cumulative(BlockDriverState *bs, uint64_t *perm, uint64_t *shared)
 {
     BdrvChild *c;
 
-    *perm = 0;
+    *perm = bs->copy_on_read && !(bs->open_flags & BDRV_O_INACTIVE) ?
+            BLK_PERM_WRITE_UNCHANGED : 0;
     *shared = BLK_PERM_ALL;
     list_for_each(c, &bs->parents, parent_node) {
         *perm |= c->perm;
@@ -183,7 +184,8 @@ static bool update_node(PermUpdate *u, BlockDriverState *bs, Error **errp)
         return false;
     }
     cumulative(bs, &perm, &shared);
-    if ((perm & BLK_PERM_WRITE) && bs->read_only) {
+    if ((perm & (BLK_PERM_WRITE | BLK_PERM_WRITE_UNCHANGED)) &&
+        bs->read_only) {
         error_setg(errp, "Block node is read-only");
         return false;
     }

@@ -232,8 +232,13 @@ static bool parents_allow(BlockDriverState *bs, json_t *options, Error **errp)
     if (!ok || (common.flags & BDRV_O_RDWR)) {
         return ok;
     }
+    if (bs->copy_on_read) {
+        error_setg(errp, "Can't set node '%s' to r/o with copy-on-read "
+                   "enabled", bs->node_name);
+        return false;
+    }
     list_for_each(c, &bs->parents, parent_node) {
-        if (c->perm & BLK_PERM_WRITE) {
+        if (c->perm & (BLK_PERM_WRITE | BLK_PERM_WRITE_UNCHANGED)) {
             error_setg(errp, "Read-only block node '%s' cannot support "
                        "read-write users", bs->node_name);
             return false;

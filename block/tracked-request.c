@@ -52,7 +52,11 @@ void bdrv_tracked_prepare(BlockDriverState *bs, BdrvTrackedRequest *req)
 
     req->tracked_bs = NULL;
     req->waiter = NULL;
-    req->serialising = req->type == BDRV_REQ_TRUNCATE ||
+    req->copies_on_read = bdrv_copies_on_read(bs, req);
+    if (req->copies_on_read) {
+        align = bdrv_copy_alignment(bs);
+    }
+    req->serialising = req->type == BDRV_REQ_TRUNCATE || req->copies_on_read ||
                        (req->flags & BDRV_REQ_SERIALISING) ||
                        (is_write(req->type) && unaligned);
     req->overlap_offset = QEMU_ALIGN_DOWN(req->offset, align);

@@ -5,20 +5,6 @@
  */
 #include "qemu-io.h"
 
-/* -C: whether it can be asked for, and that nobody does it. */
-static bool check_copy_on_read(BlockDriverState *bs, Error **errp)
-{
-    if (bdrv_is_read_only(bs)) {
-        error_setg(errp, "Can't use copy-on-read on read-only device");
-        return false;
-    }
-    if (bdrv_backing_bs(bs)) {
-        warn_report("There is no copy-on-read: what is read from the backing "
-                    "file stays there");
-    }
-    return true;
-}
-
 /* @nested is used up. */
 static BlockBackend *open_backend(QemuIo *io, const IoOpen *how,
                                   json_t *nested, Error **errp)
@@ -28,7 +14,7 @@ static BlockBackend *open_backend(QemuIo *io, const IoOpen *how,
         blk_new_open(io->graph, how->filename, NULL, nested, how->flags, errp);
 
     if (blk && (how->flags & BDRV_O_COPY_ON_READ) &&
-        !check_copy_on_read(blk_bs(blk), errp)) {
+        !bdrv_enable_copy_on_read(blk_bs(blk), errp)) {
         blk_unref(blk);
         return NULL;
     }

@@ -363,6 +363,8 @@ struct BlockDriverState {
     char *filename;                /* as given, or made up from the options */
     json_t *options;               /* as given, without driver state */
     BlockLimits bl;
+    bool copy_on_read;             /* every read copies, to the end */
+    int64_t copy_alignment;        /* copies are of such units; 0: none yet */
     BdrvChild *file;               /* the primary child, or NULL */
     BdrvChild *backing;
     /* What the image's header says of its backing file: set by open, NULL if
@@ -464,6 +466,11 @@ void bdrv_debug_event(BlockDriverState *bs, const char *event);
 /* Drained: from now on (until _end) requests of @bs are tracked. */
 void bdrv_tracking_begin(BlockDriverState *bs);
 void bdrv_tracking_end(BlockDriverState *bs);
+
+/* Drained: from now on (until _end) reads of @bs with BDRV_REQ_COPY_ON_READ
+ * copy what @bs has from its backing file. */
+void bdrv_copy_on_read_begin(BlockDriverState *bs);
+void bdrv_copy_on_read_end(BlockDriverState *bs);
 
 /* block/drivers.c: the drivers that are built in; NULL-terminated.  To look one
  * up, use bdrv_all_drivers(). */

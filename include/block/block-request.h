@@ -51,6 +51,8 @@ typedef enum BdrvRequestFlags {
     BDRV_REQ_NO_FALLBACK    = 1 << 2,
     /* No other request may overlap this one while it runs. */
     BDRV_REQ_SERIALISING    = 1 << 3,
+    /* Read: what this node has to get from its backing file is written to it.
+     * From a node's parent, between bdrv_copy_on_read_begin() and _end(). */
     BDRV_REQ_COPY_ON_READ   = 1 << 4,
     /* Write: compress the cluster, where the format can. */
     BDRV_REQ_WRITE_COMPRESSED = 1 << 5,
@@ -122,6 +124,7 @@ struct BdrvTrackedRequest {
     /* Tracking (block/tracked-request.c), under the node's reqs_lock. */
     BlockDriverState *tracked_bs;   /* NULL: not tracked */
     bool serialising;
+    bool copies_on_read;
     int64_t overlap_offset;         /* what it conflicts on: aligned */
     int64_t overlap_bytes;
     QemuCond *waiter;               /* a thread waits; NULL: it is parked */

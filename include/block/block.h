@@ -114,6 +114,9 @@ const char *bdrv_get_format_name(const BlockDriverState *bs);
 const char *bdrv_get_filename(const BlockDriverState *bs);
 BlockGraph *bdrv_get_graph(const BlockDriverState *bs);
 bool bdrv_is_read_only(const BlockDriverState *bs);
+/* From now on, what a read gets from the backing file is written into @bs.
+ * Control thread; drains.  There is no way back. */
+bool bdrv_enable_copy_on_read(BlockDriverState *bs, Error **errp);
 BlockDriverState *bdrv_filter_or_cow_bs(BlockDriverState *bs);
 BlockDriverState *bdrv_primary_bs(BlockDriverState *bs);   /* "file" child */
 BlockDriverState *bdrv_backing_bs(BlockDriverState *bs);
