@@ -46,4 +46,8 @@ void test_node_abort_perm_update(BlockDriverState *bs);
 
 void test_formats_register(void);
 
+/* ---- test-overlay.c ---- */
+
+void test_overlay_register(void);
+
 #endif

@@ -537,4 +537,5 @@ void test_drivers_register(void)
     bdrv_register_driver(&driver_test_fua);
     bdrv_register_driver(&driver_test_aio);
     test_formats_register();
+    test_overlay_register();
 }

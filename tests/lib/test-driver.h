@@ -8,10 +8,11 @@
  *   test-filter   passes all to "file"; map_nowait
  *   test-format   its data starts at option "offset" of "file"; map_nowait pins
  *   test-cow      clusters of 4 KiB on a disk of its own, or from "backing"
+ *   test-overlay  the same, but whole: it can be written, too
  *
- * A disk is made first; option "disk" of the first three (and test-cow) names
- * it.  What the test may change while requests run is said so; the rest is set
- * before the image is opened.
+ * A disk is made first; option "disk" of the first three (and of the last two)
+ * names it.  What the test may change while requests run is said so; the rest
+ * is set before the image is opened.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
