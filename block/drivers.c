@@ -10,6 +10,7 @@
 #include "block/block-driver.h"
 
 extern BlockDriver bdrv_blkdebug;
+extern BlockDriver bdrv_copy_on_read;
 extern BlockDriver bdrv_file;
 extern BlockDriver bdrv_host_cdrom;
 extern BlockDriver bdrv_host_device;
@@ -21,6 +22,7 @@ extern BlockDriver bdrv_raw;
 
 BlockDriver *const bdrv_drivers[] = {
     &bdrv_blkdebug,
+    &bdrv_copy_on_read,
     &bdrv_file,
     &bdrv_host_cdrom,
     &bdrv_host_device,
