@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include "translate.h"
 #include "qemu/cutils.h"
+#include "qemu/error.h"
 
 void drive_facts_clear(DriveFacts *facts)
 {
@@ -86,7 +87,7 @@ static bool check_refused(json_t *o, Error **errp)
     }
     return take_error_policy(o, "werror", "write", errp) &&
            take_error_policy(o, "rerror", "read", errp) &&
-           take_off(o, "snapshot", errp) && take_off(o, "copy-on-read", errp);
+           take_off(o, "snapshot", errp);
 }
 
 /* ---- What becomes something else ---- */
@@ -297,11 +298,42 @@ static void place_aio(json_t *node, const char *filename, const char *aio)
     }
 }
 
+/* ---- Copy-on-read ---- */
+
+/* As the emulator does: nothing can be copied into what is not written. */
+static bool take_copy_on_read(json_t *o, bool read_only, bool *on,
+                              Error **errp)
+{
+    *on = false;
+    if (!opt_take_bool(o, "copy-on-read", on, errp)) {
+        return false;
+    }
+    if (*on && read_only) {
+        warn_report("disabling copy-on-read on read-only drive");
+        *on = false;
+    }
+    return true;
+}
+
+/*
+ * The filter above @disk, which it takes over.  Discards get to the disk if the
+ * filter lets them through; a node inside of another would take them anyway.
+ */
+static json_t *put_filter_above(json_t *disk)
+{
+    json_t *filter = json_pack("{s:s}", "driver", "copy-on-read");
+
+    opt_default_str(filter, "discard", opt_peek_str(disk, "discard"));
+    opt_default_str(disk, "discard", "ignore");
+    json_object_set_new(filter, "file", disk);
+    return filter;
+}
+
 /* ---- The whole ---- */
 
 static char *make_node(json_t *o, const char *filename, const char *aio,
-                       const char *node_name, const char **option,
-                       Error **errp)
+                       bool copy_on_read, const char *node_name,
+                       const char **option, Error **errp)
 {
     g_autoptr(json_t) node = options_crumple(o, errp);
     bool complete;
@@ -320,6 +352,15 @@ static char *make_node(json_t *o, const char *filename, const char *aio,
         opt_set_str(node, "filename", filename);
     }
     place_aio(node, filename, aio);
+    if (copy_on_read && !complete) {
+        /* The filter would sit on the file, and nobody look what is in it. */
+        error_setg(errp, "Option 'copy-on-read' needs the option 'format' and "
+                   "the path of a file here");
+        return NULL;
+    }
+    if (copy_on_read) {
+        node = put_filter_above(node);
+    }
     opt_set_str(node, "node-name", node_name);
     *option = complete ? "--blockdev" : "--x-drive";
     return keyval_format(node, complete ? "driver" : NULL);
@@ -335,6 +376,7 @@ bool drive_to_blockdev(const json_t *drive_opts, const char *node_name,
     g_autofree char *filename = NULL;
     g_autofree char *format = NULL;
     g_autofree char *aio = NULL;
+    bool copy_on_read;
 
     for (int i = 0; handled[i]; i++) {
         json_object_del(o, handled[i]);
@@ -342,6 +384,7 @@ bool drive_to_blockdev(const json_t *drive_opts, const char *node_name,
     if (!check_refused(o, errp) ||
         !take_cache(o, &facts->writethrough, errp) ||
         !take_read_only(o, &facts->read_only, errp) ||
+        !take_copy_on_read(o, facts->read_only, &copy_on_read, errp) ||
         !take_discard(o, errp) || !take_aio(o, &aio, errp)) {
         return false;
     }
@@ -351,7 +394,7 @@ bool drive_to_blockdev(const json_t *drive_opts, const char *node_name,
     if (format) {
         opt_set_str(o, "driver", format);
     }
-    facts->blockdev = make_node(o, filename, aio, node_name, &facts->option,
-                                errp);
+    facts->blockdev = make_node(o, filename, aio, copy_on_read, node_name,
+                                &facts->option, errp);
     return facts->blockdev;
 }

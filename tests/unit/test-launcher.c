@@ -232,7 +232,7 @@ static void test_drive_refused(void)
 {
     static const char *const options[] = {
         "throttling.iops-total=5", "bps=1", "iops_max=3", "group=g",
-        "copy-on-read=on", "snapshot=on", "stats-account-failed=on",
+        "snapshot=on", "stats-account-failed=on",
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
@@ -255,6 +255,26 @@ static void test_drive_refused(void)
                    "-drive if=virtio: Device needs media, but drive is empty");
     expect_refused("-drive if=virtio,file=x,cache=bad",
                    "-drive if=virtio,file=x,cache=bad: invalid cache option");
+}
+
+/* A filter, which has the name that the export knows. */
+static void test_drive_copy_on_read(void)
+{
+    expect_daemon("-drive if=virtio,file=x,format=qcow2,copy-on-read=on",
+                  "--blockdev copy-on-read,file.driver=qcow2,"
+                  "file.file.filename=x,file.file.driver=file,"
+                  "file.discard=ignore,node-name=virtio0 " EXPORT);
+    expect_daemon("-drive if=virtio,file=x,format=qcow2,copy-on-read=on,"
+                  "discard=unmap,cache=none",
+                  "--blockdev copy-on-read,discard=unmap,"
+                  "file.cache.direct=on,file.discard=unmap,"
+                  "file.driver=qcow2,"
+                  "file.file.filename=x,file.file.driver=file,"
+                  "node-name=virtio0 " EXPORT);
+    expect_refused("-drive if=virtio,file=x,copy-on-read=on",
+                   "-drive if=virtio,file=x,copy-on-read=on: Option "
+                   "'copy-on-read' needs the option 'format' and the path of "
+                   "a file here");
 }
 
 /* Off is the default, and no reason to refuse. */
@@ -645,6 +665,7 @@ int main(int argc, char **argv)
     g_test_add_func("/launcher/drive/index", test_drive_index);
     g_test_add_func("/launcher/drive/refused", test_drive_refused);
     g_test_add_func("/launcher/drive/off-accepted", test_drive_off_accepted);
+    g_test_add_func("/launcher/drive/copy-on-read", test_drive_copy_on_read);
     g_test_add_func("/launcher/device/position", test_device_position);
     g_test_add_func("/launcher/device/types", test_device_types);
     g_test_add_func("/launcher/device/export-options",
