@@ -136,6 +136,7 @@ BlockBackend *proof_open(const ProofFormat *fmt, BlockGraph *graph,
                          const WriteLogDisk *disk, int flags, Error **errp)
 {
     json_t *options = options_of(fmt->open_options);
+    BlockBackend *blk;
 
     json_object_set_new(options, "driver", json_string(fmt->driver));
     json_object_set_new(options, "file",
@@ -147,7 +148,13 @@ BlockBackend *proof_open(const ProofFormat *fmt, BlockGraph *graph,
                                       "disk",
                                       json_sprintf("%s-data", disk->id)));
     }
-    return blk_new_open(graph, NULL, NULL, options, flags, errp);
+    blk = blk_new_open(graph, NULL, NULL, options, flags, errp);
+    if (blk && fmt->copy_on_read && (flags & BDRV_O_RDWR) &&
+        !bdrv_enable_copy_on_read(blk_bs(blk), errp)) {
+        blk_unref(blk);
+        return NULL;
+    }
+    return blk;
 }
 
 bool proof_open_image(ProofRunState *p)

@@ -67,6 +67,7 @@ struct ProofFormat {
     ProofDataFile data_file;
     /* A new image holds anything, and is zeroed first. */
     bool starts_as_noise;
+    bool copy_on_read;          /* whenever it is open read-write */
     /* Whatever has completed is in the file, so that a killed process loses
      * nothing (raw does this; a cache of tables does not). */
     bool survives_kill;

@@ -22,6 +22,7 @@ typedef struct Variant {
     bool is_encrypted;              /* qemu-img has no key */
     ProofDataFile data_file;        /* qemu-img has none */
     bool starts_as_noise;
+    bool copy_on_read;
 } Variant;
 
 #define TINY_CACHES "'l2-cache-size':512,'l2-cache-entry-size':512," \
@@ -50,6 +51,9 @@ static const Variant variants[] = {
     { "4k-backing", "{'cluster_size':4096}", "{" PUNCH "," BACKING "}",
       { .discard_value = 0xdd, .backing_size = 700 * KiB,
         .compress_unit = 4096 } },
+    { "4k-copy-on-read", "{'cluster_size':4096}", "{" PUNCH "," BACKING "}",
+      { .discard_value = 0xdd, .backing_size = 1 * MiB },
+      .copy_on_read = true },
     { "4k-no-unref", "{'cluster_size':4096}",
       "{" PUNCH ",'discard-no-unref':true}",
       { .discard_value = 0xdd, .compress_unit = 4096 } },
@@ -313,6 +317,7 @@ static ProofFormat format_of(const Variant *v)
     return (ProofFormat){
         .name = v->name,
         .driver = "qcow2",
+        .copy_on_read = v->copy_on_read,
         .create_options = v->create,
         .open_options = v->open,
         .check = check,
