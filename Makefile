@@ -14,7 +14,7 @@ check: all
 	meson test -C $(BUILD_DIR) --print-errorlogs
 
 # The random proofs and the fuzzer's mutations, so many times as long.
-LONG ?= 20
+LONG ?= 5
 check-long: all
 	THREADBLOCK_LONG=$(LONG) meson test -C $(BUILD_DIR) --suite proof \
 	    --suite fuzz --timeout-multiplier $(LONG) --print-errorlogs
