@@ -5,6 +5,7 @@
  * only by the one image that holds it.
  */
 #include "mem-image.h"
+#include "qemu/bswap.h"
 #include "qemu/atomic.h"
 
 #define PAGE_BYTES 16384
@@ -162,6 +163,38 @@ void mem_image_fill(MemImage *img, int64_t offset, uint8_t value,
 static gboolean page_is_past(gpointer key, gpointer value, gpointer end)
 {
     return *(int64_t *)key * PAGE_BYTES >= *(int64_t *)end;
+}
+
+uint32_t mem_image_get32(const MemImage *img, int64_t offset)
+{
+    uint8_t b[4];
+
+    mem_image_read(img, offset, b, sizeof(b));
+    return ldl_be_p(b);
+}
+
+uint64_t mem_image_get64(const MemImage *img, int64_t offset)
+{
+    uint8_t b[8];
+
+    mem_image_read(img, offset, b, sizeof(b));
+    return ldq_be_p(b);
+}
+
+void mem_image_put32(MemImage *img, int64_t offset, uint32_t value)
+{
+    uint8_t b[4];
+
+    stl_be_p(b, value);
+    mem_image_write(img, offset, b, sizeof(b));
+}
+
+void mem_image_put64(MemImage *img, int64_t offset, uint64_t value)
+{
+    uint8_t b[8];
+
+    stq_be_p(b, value);
+    mem_image_write(img, offset, b, sizeof(b));
 }
 
 void mem_image_truncate(MemImage *img, int64_t size)

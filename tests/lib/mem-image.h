@@ -29,6 +29,11 @@ void mem_image_write(MemImage *img, int64_t offset, const void *buf,
                      int64_t bytes);
 void mem_image_fill(MemImage *img, int64_t offset, uint8_t value,
                     int64_t bytes);
+/* Big-endian words. */
+uint32_t mem_image_get32(const MemImage *img, int64_t offset);
+uint64_t mem_image_get64(const MemImage *img, int64_t offset);
+void mem_image_put32(MemImage *img, int64_t offset, uint32_t value);
+void mem_image_put64(MemImage *img, int64_t offset, uint64_t value);
 /* What a shorter size cuts off is zero if it comes back. */
 void mem_image_truncate(MemImage *img, int64_t size);
 /* Is all of the range in pages that are not there? */

@@ -26,34 +26,12 @@ typedef struct Victim {
 
 static uint64_t get64(const Victim *v, uint64_t offset)
 {
-    uint8_t b[8];
-
-    mem_image_read(v->sound, offset, b, sizeof(b));
-    return ldq_be_p(b);
+    return mem_image_get64(v->sound, offset);
 }
 
 static uint32_t get32(const Victim *v, uint64_t offset)
 {
-    uint8_t b[4];
-
-    mem_image_read(v->sound, offset, b, sizeof(b));
-    return ldl_be_p(b);
-}
-
-static void put64(Victim *v, uint64_t offset, uint64_t value)
-{
-    uint8_t b[8];
-
-    stq_be_p(b, value);
-    mem_image_write(v->img, offset, b, sizeof(b));
-}
-
-static void put32(Victim *v, uint64_t offset, uint32_t value)
-{
-    uint8_t b[4];
-
-    stl_be_p(b, value);
-    mem_image_write(v->img, offset, b, sizeof(b));
+    return mem_image_get32(v->sound, offset);
 }
 
 static int dice(Victim *v, int sides)
@@ -144,7 +122,7 @@ static void hurt_l1(Victim *v)
     uint64_t coverage = v->cluster_size / v->entry_bytes * v->cluster_size;
     int i = dice(v, v->l1_size), user = any_user(v);
 
-    put64(v, l1_of(v, user) + i * 8, any_entry(v));
+    mem_image_put64(v->img, l1_of(v, user) + i * 8, any_entry(v));
     lose(v, i * coverage, coverage, user);
 }
 
@@ -157,10 +135,11 @@ static void hurt_l2(Victim *v)
     if (!l2) {
         return;
     }
-    put64(v, l2 + k * v->entry_bytes, any_entry(v));
+    mem_image_put64(v->img, l2 + k * v->entry_bytes, any_entry(v));
     if (v->entry_bytes > 8 && dice(v, 2)) {
-        put64(v, l2 + k * v->entry_bytes + 8,
-              (uint64_t)g_rand_int(v->rand) << 32 | g_rand_int(v->rand));
+        mem_image_put64(v->img, l2 + k * v->entry_bytes + 8,
+                        (uint64_t)g_rand_int(v->rand) << 32 |
+                        g_rand_int(v->rand));
     }
     lose(v, (i * n + k) * v->cluster_size, v->cluster_size, -1);
 }
@@ -182,14 +161,15 @@ static void hurt_snapshot(Victim *v)
     at = snapshot_entry(v, i);
     switch (dice(v, 4)) {
     case 0: case 1:
-        put64(v, at, elsewhere(v));
+        mem_image_put64(v->img, at, elsewhere(v));
         break;
     case 2:
-        put32(v, at + 8, sizes[dice(v, G_N_ELEMENTS(sizes))]);
+        mem_image_put32(v->img, at + 8, sizes[dice(v, G_N_ELEMENTS(sizes))]);
         break;
     default:
         /* Nobody knows where the next one begins. */
-        put32(v, at + (dice(v, 2) ? 12 : 36), g_rand_int(v->rand));
+        mem_image_put32(v->img, at + (dice(v, 2) ? 12 : 36),
+                        g_rand_int(v->rand));
         v->lost->snapshots = ~0u;
     }
     v->lost->snapshots |= 1u << i;
@@ -201,9 +181,9 @@ static void hurt_snapshot_table(Victim *v)
         return;
     }
     if (dice(v, 2)) {
-        put64(v, 64, elsewhere(v));
+        mem_image_put64(v->img, 64, elsewhere(v));
     } else {
-        put32(v, 60, v->n_snapshots + 1 + dice(v, 20));
+        mem_image_put32(v->img, 60, v->n_snapshots + 1 + dice(v, 20));
     }
     v->lost->snapshots = ~0u;
 }

@@ -23,26 +23,12 @@ typedef struct Victim {
 
 static uint64_t get64(const Victim *v, uint64_t offset)
 {
-    uint8_t b[8];
-
-    mem_image_read(v->img, offset, b, sizeof(b));
-    return ldq_be_p(b);
+    return mem_image_get64(v->img, offset);
 }
 
 static uint32_t get32(const Victim *v, uint64_t offset)
 {
-    uint8_t b[4];
-
-    mem_image_read(v->img, offset, b, sizeof(b));
-    return ldl_be_p(b);
-}
-
-static void put64(Victim *v, uint64_t offset, uint64_t value)
-{
-    uint8_t b[8];
-
-    stq_be_p(b, value);
-    mem_image_write(v->img, offset, b, sizeof(b));
+    return mem_image_get32(v->img, offset);
 }
 
 static int dice(Victim *v, int sides)
@@ -113,9 +99,10 @@ static void hurt_reftable(Victim *v)
     };
 
     if (dice(v, 6) == 0) {
-        put64(v, v->reftable + 8, first);       /* twice */
+        mem_image_put64(v->img, v->reftable + 8, first);       /* twice */
     } else {
-        put64(v, v->reftable, values[dice(v, ARRAY_SIZE(values))]);
+        mem_image_put64(v->img, v->reftable,
+                        values[dice(v, ARRAY_SIZE(values))]);
     }
 }
 
@@ -131,7 +118,7 @@ static void hurt_l2_copied(Victim *v)
         uint64_t entry = get64(v, at);
 
         if (entry & OFFSET && !(entry & COMPRESSED)) {
-            put64(v, at, entry ^ COPIED);
+            mem_image_put64(v->img, at, entry ^ COPIED);
         }
     }
 }
@@ -142,14 +129,14 @@ static void hurt_l1_copied(Victim *v)
     uint64_t entry = get64(v, at);
 
     if (entry & OFFSET) {
-        put64(v, at, entry ^ COPIED);
+        mem_image_put64(v->img, at, entry ^ COPIED);
     }
 }
 
 static void hurt_features(Victim *v)
 {
     if (v->version >= 3) {
-        put64(v, 72, get64(v, 72) | (1 + dice(v, 3)));
+        mem_image_put64(v->img, 72, get64(v, 72) | (1 + dice(v, 3)));
     }
 }
 
