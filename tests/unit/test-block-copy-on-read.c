@@ -241,6 +241,22 @@ static void until_one_waits(Pair *t)
     }
 }
 
+/* The driver has got so far with @s as to do what is held. */
+static void start_held(Pair *t, unsigned held, Step *s, BdrvRequestType type,
+                       int64_t offset, int64_t bytes)
+{
+    test_disk_hold(t->top, held);
+    start(t, s, t->blk, type, offset, bytes);
+    test_disk_wait_held(t->top, 1);
+}
+
+static void release(Pair *t, Step *a, Step *b)
+{
+    test_disk_hold(t->top, 0);
+    finish(a);
+    finish(b);
+}
+
 /*
  * The old data has been read and is about to be written when a guest's write
  * to another part of the cluster, or the same, comes.
@@ -249,15 +265,11 @@ static void write_during_copy(Pair *t, BlockBackend *writer, int64_t offset)
 {
     Step copy, write;
 
-    test_disk_hold(t->top, 1u << TEST_WRITE);
-    start(t, &copy, t->blk, BDRV_REQ_READ, CLUSTER, 512);
-    test_disk_wait_held(t->top, 1);
+    start_held(t, 1u << TEST_WRITE, &copy, BDRV_REQ_READ, CLUSTER, 512);
     start(t, &write, writer, BDRV_REQ_WRITE, offset, 512);
     until_one_waits(t);
     g_assert_cmpint(test_disk_running(t->top), ==, 1);
-    test_disk_hold(t->top, 0);
-    finish(&copy);
-    finish(&write);
+    release(t, &copy, &write);
     g_assert_cmpint(copy.buf[0], ==, 'b');
     assert_reads(t->blk, offset, 512, 'X');
     assert_reads(t->blk, CLUSTER + 1024, 512, 'b');
@@ -288,14 +300,10 @@ static void test_zeroes_during_copy(Pair *t, gconstpointer by_filter)
 {
     Step copy, zeroes;
 
-    test_disk_hold(t->top, 1u << TEST_WRITE);
-    start(t, &copy, t->blk, BDRV_REQ_READ, CLUSTER, 512);
-    test_disk_wait_held(t->top, 1);
+    start_held(t, 1u << TEST_WRITE, &copy, BDRV_REQ_READ, CLUSTER, 512);
     start(t, &zeroes, t->blk, BDRV_REQ_WRITE_ZEROES, CLUSTER, CLUSTER);
     until_one_waits(t);
-    test_disk_hold(t->top, 0);
-    finish(&copy);
-    finish(&zeroes);
+    release(t, &copy, &zeroes);
     assert_reads(t->blk, CLUSTER, CLUSTER, 0);
 }
 
@@ -303,14 +311,10 @@ static void test_discard_during_copy(Pair *t, gconstpointer by_filter)
 {
     Step copy, discard;
 
-    test_disk_hold(t->top, 1u << TEST_WRITE);
-    start(t, &copy, t->blk, BDRV_REQ_READ, CLUSTER, 512);
-    test_disk_wait_held(t->top, 1);
+    start_held(t, 1u << TEST_WRITE, &copy, BDRV_REQ_READ, CLUSTER, 512);
     start(t, &discard, t->blk, BDRV_REQ_DISCARD, CLUSTER, CLUSTER);
     until_one_waits(t);
-    test_disk_hold(t->top, 0);
-    finish(&copy);
-    finish(&discard);
+    release(t, &copy, &discard);
     g_assert_cmpint(t->top->allocated[1], ==, 0);
 }
 
@@ -319,15 +323,11 @@ static void test_copy_during_write(Pair *t, gconstpointer by_filter)
 {
     Step copy, write;
 
-    test_disk_hold(t->top, 1u << TEST_WRITE);
-    start(t, &write, t->blk, BDRV_REQ_WRITE, CLUSTER, 512);
-    test_disk_wait_held(t->top, 1);
+    start_held(t, 1u << TEST_WRITE, &write, BDRV_REQ_WRITE, CLUSTER, 512);
     start(t, &copy, t->blk, BDRV_REQ_READ, CLUSTER, CLUSTER);
     until_one_waits(t);
     g_assert_cmpint(test_disk_count(t->top, TEST_STATUS), ==, 0);
-    test_disk_hold(t->top, 0);
-    finish(&write);
-    finish(&copy);
+    release(t, &write, &copy);
     g_assert_cmpint(copy.buf[0], ==, 'X');
     g_assert_cmpint(copy.buf[512], ==, 'b');
     g_assert_cmpint(test_disk_count(t->top, TEST_WRITE), ==, 1);
@@ -337,14 +337,11 @@ static void test_copy_during_discard(Pair *t, gconstpointer by_filter)
 {
     Step copy, discard;
 
-    test_disk_hold(t->top, 1u << TEST_DISCARD);
-    start(t, &discard, t->blk, BDRV_REQ_DISCARD, CLUSTER, CLUSTER);
-    test_disk_wait_held(t->top, 1);
+    start_held(t, 1u << TEST_DISCARD, &discard, BDRV_REQ_DISCARD, CLUSTER,
+               CLUSTER);
     start(t, &copy, t->blk, BDRV_REQ_READ, CLUSTER, CLUSTER);
     until_one_waits(t);
-    test_disk_hold(t->top, 0);
-    finish(&discard);
-    finish(&copy);
+    release(t, &discard, &copy);
     g_assert_cmpint(t->top->allocated[1], ==, 1);
 }
 
@@ -352,14 +349,10 @@ static void test_two_copies(Pair *t, gconstpointer by_filter)
 {
     Step a, b;
 
-    test_disk_hold(t->top, 1u << TEST_WRITE);
-    start(t, &a, t->blk, BDRV_REQ_READ, CLUSTER, 512);
-    test_disk_wait_held(t->top, 1);
+    start_held(t, 1u << TEST_WRITE, &a, BDRV_REQ_READ, CLUSTER, 512);
     start(t, &b, t->blk, BDRV_REQ_READ, CLUSTER + 2048, 512);
     until_one_waits(t);
-    test_disk_hold(t->top, 0);
-    finish(&a);
-    finish(&b);
+    release(t, &a, &b);
     g_assert_cmpint(b.buf[0], ==, 'b');
     g_assert_cmpint(test_disk_count(t->top, TEST_WRITE), ==, 1);
 }
@@ -373,9 +366,7 @@ static void test_copies_beside(Pair *t, gconstpointer by_filter)
     start(t, &a, t->blk, BDRV_REQ_READ, CLUSTER, 512);
     start(t, &b, t->blk, BDRV_REQ_READ, 2 * CLUSTER, 512);
     test_disk_wait_held(t->top, 2);
-    test_disk_hold(t->top, 0);
-    finish(&a);
-    finish(&b);
+    release(t, &a, &b);
 }
 
 /* The guest scribbles over its buffer before the copy has been written. */
@@ -383,9 +374,7 @@ static void test_buffer_changes(Pair *t, gconstpointer by_filter)
 {
     Step copy;
 
-    test_disk_hold(t->top, 1u << TEST_WRITE);
-    start(t, &copy, t->blk, BDRV_REQ_READ, CLUSTER, CLUSTER);
-    test_disk_wait_held(t->top, 1);
+    start_held(t, 1u << TEST_WRITE, &copy, BDRV_REQ_READ, CLUSTER, CLUSTER);
     memset(copy.buf, 'G', CLUSTER);
     test_disk_hold(t->top, 0);
     finish(&copy);
