@@ -198,9 +198,19 @@ int64_t blk_get_max_transfer(BlockBackend *blk)
     return blk->root ? blk->root->bs->bl.max_transfer : 0;
 }
 
+int64_t blk_get_mapping_unit(BlockBackend *blk)
+{
+    return blk->root ? blk->root->bs->bl.mapping_unit : 0;
+}
+
 int blk_get_max_iov(BlockBackend *blk)
 {
     return blk->root ? blk->root->bs->bl.max_iov : IOV_MAX;
+}
+
+bool blk_detects_zeroes(BlockBackend *blk)
+{
+    return blk->root && blk->root->bs->detect_zeroes;
 }
 
 size_t blk_get_opt_mem_alignment(BlockBackend *blk)

@@ -16,7 +16,7 @@ static void merge(BlockLimits *bl, const BlockLimits *child)
 {
     bl->cut_alignment = MAX(bl->cut_alignment, child->cut_alignment);
     bl->max_transfer = MIN_NON_ZERO(bl->max_transfer, child->max_transfer);
-    bl->opt_transfer = MAX(bl->opt_transfer, child->opt_transfer);
+    bl->mapping_unit = MAX(bl->mapping_unit, child->mapping_unit);
     bl->min_mem_alignment = MAX(bl->min_mem_alignment,
                                 child->min_mem_alignment);
     bl->opt_mem_alignment = MAX(bl->opt_mem_alignment,

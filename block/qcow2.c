@@ -488,6 +488,7 @@ static void qcow2_refresh_limits(BlockDriverState *bs)
     if (s->crypt_method != QCOW2_CRYPT_NONE) {
         bs->bl.request_alignment = BDRV_SECTOR_SIZE;
     }
+    bs->bl.mapping_unit = s->cluster_size;
     bs->bl.pwrite_zeroes_alignment = s->subcluster_size;
     bs->bl.pdiscard_alignment = s->cluster_size;
 }

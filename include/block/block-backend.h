@@ -84,7 +84,11 @@ int64_t blk_getlength(BlockBackend *blk);
 bool blk_is_writable(BlockBackend *blk);
 uint32_t blk_get_request_alignment(BlockBackend *blk);
 int64_t blk_get_max_transfer(BlockBackend *blk);
+/* Requests that cross a multiple of it may take more than one; 0: none do. */
+int64_t blk_get_mapping_unit(BlockBackend *blk);
 int blk_get_max_iov(BlockBackend *blk);
+/* Does it look for zeroes in what is written? */
+bool blk_detects_zeroes(BlockBackend *blk);
 size_t blk_get_opt_mem_alignment(BlockBackend *blk);
 /* Block sizes for a guest, as the host's device has them; 0: not known. */
 void blk_get_block_sizes(BlockBackend *blk, uint32_t *logical,

@@ -18,7 +18,8 @@ typedef struct BlockLimits {
     uint32_t cut_alignment;        /* of this node and all below it the largest:
                                     * larger requests are cut at multiples */
     int64_t max_transfer;          /* bytes a read or write; 0: no limit */
-    int64_t opt_transfer;
+    int64_t mapping_unit;          /* what lies inside of a multiple of it is
+                                    * in one place; 0: all of the disk is */
     int64_t max_pdiscard;          /* 0: no limit */
     int64_t pdiscard_alignment;    /* what can be deallocated; 0: 1 */
     int64_t max_pwrite_zeroes;

@@ -88,7 +88,7 @@ void test_node_refresh_limits(BlockDriverState *bs)
 
     SET_LIMIT(bl, set, request_alignment);
     SET_LIMIT(bl, set, max_transfer);
-    SET_LIMIT(bl, set, opt_transfer);
+    SET_LIMIT(bl, set, mapping_unit);
     SET_LIMIT(bl, set, max_pdiscard);
     SET_LIMIT(bl, set, pdiscard_alignment);
     SET_LIMIT(bl, set, max_pwrite_zeroes);

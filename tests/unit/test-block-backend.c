@@ -50,7 +50,8 @@ static void test_limits(void)
     test_env_init(&e);
     d->limits = (BlockLimits){
         .request_alignment = 512, .max_transfer = 1 * MiB, .max_iov = 7,
-        .opt_mem_alignment = 8192, .pdiscard_alignment = 2048,
+        .mapping_unit = 32 * KiB, .opt_mem_alignment = 8192,
+        .pdiscard_alignment = 2048,
         .logical_block_size = 512, .physical_block_size = 4096,
     };
     blk = test_open(e.graph, "{'driver':'test-filter','file':"
@@ -58,6 +59,7 @@ static void test_limits(void)
                     "{'driver':'test','disk':'d'}}}");
     g_assert_cmpint(blk_get_request_alignment(blk), ==, 512);
     g_assert_cmpint(blk_get_max_transfer(blk), ==, 1 * MiB);
+    g_assert_cmpint(blk_get_mapping_unit(blk), ==, 32 * KiB);
     g_assert_cmpint(blk_get_max_iov(blk), ==, 7);
     g_assert_cmpint(blk_get_opt_mem_alignment(blk), ==, 8192);
     g_assert_cmpint(blk_get_pdiscard_alignment(blk), ==, 2048);
