@@ -17,6 +17,11 @@ struct BlockBackend {
     int64_t mapped;
     int64_t length;             /* atomic */
     int error;                  /* atomic */
+    int64_t bad_offset, bad_bytes;      /* atomic */
+    int64_t max_transfer;       /* atomic, as the next three */
+    int64_t mapping_unit;
+    int max_iov;
+    bool detects_zeroes;
     bool write_cache;           /* atomic */
     const BlockDevOps *ops;
     void *opaque;
@@ -36,6 +41,7 @@ BlockBackend *fake_blk_new(int64_t length)
 
     blk->length = blk->mapped = length;
     blk->write_cache = true;
+    blk->max_iov = IOV_MAX;
     blk->data = mmap(NULL, length, PROT_READ | PROT_WRITE,
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     g_assert(blk->data != MAP_FAILED);
@@ -73,6 +79,32 @@ void fake_blk_put(BlockBackend *blk, int64_t offset, const void *buf,
 void fake_blk_set_error(BlockBackend *blk, int error)
 {
     qatomic_set(&blk->error, error);
+}
+
+void fake_blk_set_bad(BlockBackend *blk, int64_t offset, int64_t bytes)
+{
+    qatomic_set(&blk->bad_offset, offset);
+    qatomic_set(&blk->bad_bytes, bytes);
+}
+
+void fake_blk_set_max_transfer(BlockBackend *blk, int64_t bytes)
+{
+    qatomic_set(&blk->max_transfer, bytes);
+}
+
+void fake_blk_set_mapping_unit(BlockBackend *blk, int64_t bytes)
+{
+    qatomic_set(&blk->mapping_unit, bytes);
+}
+
+void fake_blk_set_max_iov(BlockBackend *blk, int entries)
+{
+    qatomic_set(&blk->max_iov, entries);
+}
+
+void fake_blk_set_detects_zeroes(BlockBackend *blk, bool detects)
+{
+    qatomic_set(&blk->detects_zeroes, detects);
 }
 
 unsigned fake_blk_count(BlockBackend *blk, BdrvRequestType type)
@@ -118,12 +150,23 @@ unsigned fake_registered_bufs(void)
 
 /* ---- Requests ---- */
 
+static bool touches_bad(BlockBackend *blk, const BdrvTrackedRequest *req)
+{
+    int64_t offset = qatomic_read(&blk->bad_offset);
+    int64_t bytes = qatomic_read(&blk->bad_bytes);
+
+    return req->offset < offset + bytes && offset < req->offset + req->bytes;
+}
+
 static int fake_blk_do(BlockBackend *blk, BdrvTrackedRequest *req)
 {
     int error = qatomic_read(&blk->error);
 
     if (error) {
         return error;
+    }
+    if (touches_bad(blk, req)) {
+        return -EIO;
     }
     switch (req->type) {
     case BDRV_REQ_READ:
@@ -204,6 +247,22 @@ void fake_blk_wait_held(BlockBackend *blk, unsigned n)
     leaf_unlock(&blk->lock);
 }
 
+BdrvRequestType fake_blk_held_type(BlockBackend *blk, unsigned n)
+{
+    BdrvRequestType type = BDRV_REQ_TRUNCATE;
+    BdrvTrackedRequest *req;
+
+    leaf_lock(&blk->lock);
+    list_for_each(req, &blk->held, parked_node) {
+        if (n-- == 0) {
+            type = req->type;
+            break;
+        }
+    }
+    leaf_unlock(&blk->lock);
+    return type;
+}
+
 /* ---- What the device calls and is called by ---- */
 
 void blk_set_dev_ops(BlockBackend *blk, const BlockDevOps *ops, void *opaque)
@@ -227,6 +286,26 @@ void fake_blk_resize(BlockBackend *blk, int64_t length)
     g_assert(length <= blk->mapped);
     qatomic_set(&blk->length, length);
     blk->ops->resize_cb(blk->opaque);
+}
+
+int64_t blk_get_max_transfer(BlockBackend *blk)
+{
+    return qatomic_read(&blk->max_transfer);
+}
+
+int64_t blk_get_mapping_unit(BlockBackend *blk)
+{
+    return qatomic_read(&blk->mapping_unit);
+}
+
+int blk_get_max_iov(BlockBackend *blk)
+{
+    return qatomic_read(&blk->max_iov);
+}
+
+bool blk_detects_zeroes(BlockBackend *blk)
+{
+    return qatomic_read(&blk->detects_zeroes);
 }
 
 int blk_flush(BlockBackend *blk)

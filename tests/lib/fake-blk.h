@@ -18,10 +18,19 @@ void fake_blk_put(BlockBackend *blk, int64_t offset, const void *buf,
 
 /* All later requests fail with @error (a negative errno; 0: none do). */
 void fake_blk_set_error(BlockBackend *blk, int error);
+/* Those that touch this range do (no bytes: none). */
+void fake_blk_set_bad(BlockBackend *blk, int64_t offset, int64_t bytes);
+/* Limits that the device is told. */
+void fake_blk_set_max_transfer(BlockBackend *blk, int64_t bytes);
+void fake_blk_set_mapping_unit(BlockBackend *blk, int64_t bytes);
+void fake_blk_set_max_iov(BlockBackend *blk, int entries);
+void fake_blk_set_detects_zeroes(BlockBackend *blk, bool detects);
 /* Hold requests back from now on, or complete those that are held. */
 void fake_blk_hold(BlockBackend *blk, bool hold);
 /* Wait until @n requests are held. */
 void fake_blk_wait_held(BlockBackend *blk, unsigned n);
+/* What the request is that was held as number @n, from 0. */
+BdrvRequestType fake_blk_held_type(BlockBackend *blk, unsigned n);
 /* Call the device's drain callbacks. */
 void fake_blk_drain_begin(BlockBackend *blk);
 void fake_blk_drain_end(BlockBackend *blk);
