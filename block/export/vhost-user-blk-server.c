@@ -49,6 +49,7 @@ typedef struct VuBlkOptions {
     uint64_t logical_block_size;
     uint64_t poll_max_ns;           /* POLL_NOT_GIVEN: not given */
     bool register_buffers;
+    bool request_merging;
     char *serial;
 } VuBlkOptions;
 
@@ -91,6 +92,8 @@ static bool take_options(VuBlkOptions *o, json_t *options, Error **errp)
         !opt_take_range(options, "x-poll-max-ns", 0, INT64_MAX,
                         &o->poll_max_ns, errp) ||
         !opt_take_bool(options, "x-register-buffers", &o->register_buffers,
+                       errp) ||
+        !opt_take_bool(options, "x-request-merging", &o->request_merging,
                        errp)) {
         return false;
     }
@@ -159,6 +162,7 @@ static void make_device(VuBlkExport *vexp, const VuBlkOptions *o)
         .queue_size = o->queue_size,
         .logical_block_size = o->logical_block_size,
         .register_buffers = o->register_buffers,
+        .request_merging = o->request_merging,
         .contexts = contexts,
         .n_contexts = exp->n_iothreads,
     };
@@ -197,7 +201,8 @@ static bool vu_blk_create(BlockExport *exp, json_t *options, Error **errp)
     VuBlkExport *vexp = container_of(exp, VuBlkExport, common);
     VuBlkOptions o = { .num_queues = 1,
                        .logical_block_size = BDRV_SECTOR_SIZE,
-                       .poll_max_ns = POLL_NOT_GIVEN };
+                       .poll_max_ns = POLL_NOT_GIVEN,
+                       .request_merging = true };
     bool ok = take_options(&o, options, errp);
     int fd = ok ? take_listener(vexp, options, errp) : -1;
 

@@ -39,6 +39,8 @@ struct VirtIOBlockReq {
     VirtIOBlockRange *ranges;       /* room for the maximum; constant */
     VirtQueueElement elem;
     QEMUIOVector qiov;
+    VirtIOBlockReq *merged_next;    /* virtio-blk-merge.c, as is the next */
+    QEMUIOVector merged_qiov;
     BdrvTrackedRequest req;
 };
 
@@ -49,6 +51,8 @@ struct VirtIOBlockQueue {
 
     VirtQueue *vq;                  /* NULL: not running */
     VirtIOBlockReq *free_reqs;
+    VirtIOBlockReq *pending;        /* may be merged with what comes next … */
+    VirtIOBlockReq *pending_last;   /* … as these were */
     unsigned in_flight;             /* popped, not pushed */
     int drained;                    /* how many times */
     bool attached;                  /* the kick is listened to */
@@ -62,6 +66,7 @@ struct VirtIOBlockQueue {
     VirtIOBlockReq *reqs;
     void *arena;
     size_t arena_size;
+    unsigned max_iov;               /* room in each element's big list */
 
     /* What virtio_blk_queue_stop() waits for. */
     LeafLock lock;
@@ -74,6 +79,7 @@ struct VirtIOBlockQueue {
     uint64_t requests;
     uint64_t errors;
     uint64_t interrupts;
+    uint64_t merged;                /* were added to another request */
 };
 
 struct VirtIOBlock {
@@ -87,6 +93,7 @@ struct VirtIOBlock {
     uint32_t block_size;
     uint16_t queue_size;            /* 0: not limited */
     int rw_flags;                   /* of all reads and writes */
+    bool request_merging;
     void (*resized)(void *opaque);
     void *resized_opaque;
     VirtIOBlockQueue *queues;
@@ -105,6 +112,14 @@ void virtio_blk_prefetch_request(const VirtIOBlockReq *r);
 /* Do the request whose element was popped; it is back on the free list, in
  * the end, by virtio_blk_queue_put(). */
 void virtio_blk_handle_request(VirtIOBlockReq *r);
+/* A read or write has ended: the callback of its request. */
+void virtio_blk_rw_done(BdrvTrackedRequest *req);
+
+/* ---- virtio-blk-merge.c: in the queue's thread ---- */
+/* Submit a read or write, now or with those that follow it. */
+void virtio_blk_merge_add(VirtIOBlockReq *r);
+/* Nothing follows: submit what waits for that. */
+void virtio_blk_merge_submit(VirtIOBlockQueue *q);
 
 /* ---- virtio-blk-queue.c: all in the queue's thread, but the first ---- */
 void virtio_blk_queue_init_handlers(VirtIOBlockQueue *q);

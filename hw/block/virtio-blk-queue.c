@@ -87,6 +87,7 @@ static bool virtio_blk_queue_pop_all(VirtIOBlockQueue *q)
         }
         total += n;
     } while (n == POP_BATCH);
+    virtio_blk_merge_submit(q);
     if (total) {
         virtio_blk_count(&q->batches);
         qatomic_set(&q->requests, q->requests + total);

@@ -43,7 +43,7 @@ static uint8_t virtio_blk_status(int ret)
     return ret == -ENOTSUP ? VIRTIO_BLK_S_UNSUPP : VIRTIO_BLK_S_IOERR;
 }
 
-static void virtio_blk_rw_done(BdrvTrackedRequest *req)
+void virtio_blk_rw_done(BdrvTrackedRequest *req)
 {
     VirtIOBlockReq *r = container_of(req, VirtIOBlockReq, req);
 
@@ -85,7 +85,7 @@ static void virtio_blk_rw(VirtIOBlockReq *r, BdrvRequestType type,
     r->req.qiov = &r->qiov;
     r->req.qiov_offset = 0;
     r->req.cb = virtio_blk_rw_done;
-    blk_aio_submit(s->blk, &r->req);
+    virtio_blk_merge_add(r);
 }
 
 /* ---- Flush ---- */
@@ -275,6 +275,9 @@ void virtio_blk_handle_request(VirtIOBlockReq *r)
     r->written = 1;
 
     type = GUINT32_FROM_LE(hdr.type);
+    if (type != VIRTIO_BLK_T_IN && type != VIRTIO_BLK_T_OUT) {
+        virtio_blk_merge_submit(r->q);
+    }
     switch (type) {
     case VIRTIO_BLK_T_IN:
         r->written = elem->in_bytes;

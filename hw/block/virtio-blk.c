@@ -39,6 +39,7 @@ static bool virtio_blk_queue_alloc(VirtIOBlockQueue *q, unsigned num,
                     VIRTIO_BLK_MAX_RANGES * sizeof(VirtIOBlockRange);
     uint8_t *arena;
 
+    q->max_iov = max_iov;
     q->arena_size = num * stride;
     arena = mmap(NULL, q->arena_size, PROT_READ | PROT_WRITE,
                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -237,6 +238,7 @@ VirtIOBlock *virtio_blk_new(const VirtIOBlockConf *conf,
     s->writable = conf->writable;
     s->block_size = conf->logical_block_size;
     s->queue_size = conf->queue_size;
+    s->request_merging = conf->request_merging;
     s->rw_flags = conf->register_buffers ? BDRV_REQ_REGISTERED_BUF : 0;
     s->initial_write_cache = blk_enable_write_cache(s->blk);
     s->resized = resized;
@@ -281,6 +283,7 @@ VirtIODevice *virtio_blk_device(VirtIOBlock *s)
 json_t *virtio_blk_query_stats(VirtIOBlock *s)
 {
     json_int_t kicks = 0, batches = 0, requests = 0, errors = 0, irqs = 0;
+    json_int_t merged = 0;
     BlkPathStats path;
 
     for (unsigned i = 0; i < s->dev.num_queues; i++) {
@@ -291,11 +294,14 @@ json_t *virtio_blk_query_stats(VirtIOBlock *s)
         requests += qatomic_read(&q->requests);
         errors += qatomic_read(&q->errors);
         irqs += qatomic_read(&q->interrupts);
+        merged += qatomic_read(&q->merged);
     }
     blk_get_path_stats(s->blk, &path);
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, "
+                     "s:I}",
                      "requests", requests, "errors", errors, "kicks", kicks,
                      "batches", batches, "interrupts", irqs,
+                     "merged", merged,
                      "inline", (json_int_t)path.inline_done,
                      "submitted", (json_int_t)path.submitted,
                      "worker", (json_int_t)path.worker,

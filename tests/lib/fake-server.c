@@ -9,6 +9,7 @@
 #include <sys/un.h>
 
 bool fake_server_registers;
+bool fake_server_merges = true;
 
 static int listen_at(const char *path)
 {
@@ -44,6 +45,7 @@ static void fake_server_start(FakeServer *s, bool writable,
         .logical_block_size = block_size,
         .contexts = contexts, .n_contexts = 2,
         .register_buffers = fake_server_registers,
+        .request_merging = fake_server_merges,
     };
 
     s->dev = virtio_blk_new(&conf, resized, s);

@@ -17,6 +17,8 @@
 
 /* Of the servers that are made from now on: they register buffers. */
 extern bool fake_server_registers;
+/* They merge requests (default). */
+extern bool fake_server_merges;
 
 typedef struct FakeServer {
     char *dir;

@@ -29,12 +29,14 @@ typedef struct Fixture {
 
 /* ---- The server ---- */
 
-/* Say when it listens, and, with @hold, when that many requests are held back.
- * The end is a signal in any case. */
+/* Say when it listens, and, with @hold, when that many requests are held back,
+ * each for itself.  The end is a signal in any case. */
 static G_NORETURN void run_server(const char *path, unsigned hold, int tell)
 {
-    FakeServer *s = fake_server_new_at(path);
+    FakeServer *s;
 
+    fake_server_merges = false;
+    s = fake_server_new_at(path);
     fake_blk_hold(s->blk, hold > 0);
     g_assert_cmpint(write(tell, "", 1), ==, 1);
     if (hold) {

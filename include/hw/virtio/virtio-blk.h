@@ -19,6 +19,7 @@ typedef struct VirtIOBlockConf {
     unsigned num_queues;
     uint16_t queue_size;            /* 0: as large as is possible */
     uint32_t logical_block_size;    /* a power of two, from 512 */
+    bool request_merging;           /* make one of reads or writes in a row */
     bool register_buffers;          /* bdrv_register_buf() the guest's memory */
     AioContext **contexts;          /* queue n is run in n % n_contexts */
     unsigned n_contexts;
