@@ -305,6 +305,104 @@ static void test_turned_off(Fixture *f, const void *packed)
     expect_requests(f, ops, 4, 4);
 }
 
+/* ---- What goes wrong ---- */
+
+/* A bad place fails those that touch it, first, last or between. */
+static void test_one_fails(Fixture *f, const void *packed)
+{
+    Op ops[4];
+
+    for (int type = IN; type <= OUT; type++) {
+        for (int bad = 0; bad < 4; bad++) {
+            set_disk(f);
+            fake_blk_set_bad(f->server->blk, bad * 4096 + 512, 1);
+            stream(ops, 4, type, 0, 4096);
+            start(f, ops, 4);
+            finish(f, 4);
+            for (int i = 0; i < 4; i++) {
+                check_op(f, &ops[i], i == bad ? VIRTIO_BLK_S_IOERR
+                                              : VIRTIO_BLK_S_OK);
+            }
+        }
+    }
+    g_assert_cmpint(fake_server_stat(f->server, "errors"), ==, 8);
+}
+
+/* One that is out of range has its own answer, and ends the row. */
+static void test_out_of_range(Fixture *f, const void *packed)
+{
+    Op ops[3];
+
+    set_disk(f);
+    stream(ops, 3, IN, FAKE_DISK_SIZE - 1024, 512);
+    start(f, ops, 3);
+    finish(f, 3);
+    check_op(f, &ops[0], VIRTIO_BLK_S_OK);
+    check_op(f, &ops[1], VIRTIO_BLK_S_OK);
+    g_assert_cmpuint(ops[2].data[512], ==, VIRTIO_BLK_S_IOERR);
+}
+
+/* A chain that cannot be answered breaks the ring; those before it are done,
+ * and the ring can be stopped. */
+static void test_broken_ring(Fixture *f, const void *packed)
+{
+    const VufeBuf nowhere[] = { { 0xdead0000, 16, false },
+                                { 0xdead0000, 1, true } };
+    g_autofree uint8_t *disk = g_malloc(8192), *want = g_malloc(8192);
+    Op ops[2];
+
+    stream(ops, 2, OUT, 0, 4096);
+    fake_blk_drain_begin(f->server->blk);
+    add(f, &ops[0]);
+    add(f, &ops[1]);
+    g_assert_cmpint(vufe_ring_add(&f->fe->rings[0], nowhere, 2, true, f), >=,
+                    0);
+    vufe_ring_kick(&f->fe->rings[0]);
+    fake_blk_drain_end(f->server->blk);
+    g_assert_cmpint(vufe_stop_ring(f->fe, 0), ==, 0);
+    fill(want, 0, 8192, 1);
+    fake_blk_get(f->server->blk, 0, disk, 8192);
+    g_assert_cmpmem(disk, 8192, want, 8192);
+    vufe_ring_reset(&f->fe->rings[0]);
+    f->fe->base[0] = packed ? 0x80008000 : 0;
+    g_assert_cmpint(vufe_start_ring(f->fe, 0), ==, 0);
+    stream(ops, 2, OUT, 0, 4096);
+    expect_requests(f, ops, 2, 1);
+}
+
+static void *release(void *opaque)
+{
+    g_usleep(10 * 1000);
+    fake_blk_hold(opaque, false);
+    return NULL;
+}
+
+/* A ring is stopped when all of a merged request has been answered, also if
+ * its parts have to be done again. */
+static void test_stop(Fixture *f, const void *packed)
+{
+    QemuThread thread;
+    Op ops[4];
+
+    for (int bad = 0; bad < 2; bad++) {
+        set_disk(f);
+        fake_blk_set_bad(f->server->blk, 0, bad);
+        fake_blk_hold(f->server->blk, true);
+        stream(ops, 4, OUT, 0, 4096);
+        start(f, ops, 4);
+        fake_blk_wait_held(f->server->blk, 1);
+        qemu_thread_create(&thread, "release", release, f->server->blk);
+        g_assert_cmpint(vufe_stop_ring(f->fe, 0), ==, 0);
+        qemu_thread_join(&thread);
+        finish(f, 4);
+        for (int i = 0; i < 4; i++) {
+            check_op(f, &ops[i], bad && i == 0 ? VIRTIO_BLK_S_IOERR
+                                               : VIRTIO_BLK_S_OK);
+        }
+        g_assert_cmpint(vufe_start_ring(f->fe, 0), ==, 0);
+    }
+}
+
 static void add_test(const char *name,
                      void (*fn)(Fixture *f, const void *packed))
 {
@@ -331,5 +429,9 @@ int main(int argc, char **argv)
     add_test("detecting-zeroes", test_detecting_zeroes);
     add_test("flush-keeps-its-place", test_flush_between);
     add_test("turned-off", test_turned_off);
+    add_test("one-fails", test_one_fails);
+    add_test("out-of-range", test_out_of_range);
+    add_test("broken-ring", test_broken_ring);
+    add_test("stop-waits-for-all", test_stop);
     return g_test_run();
 }
