@@ -39,7 +39,6 @@ static const NeutralProperty neutral_props[] = {
     { "opt_io_size", { "0" } },
     { "physical_block_size", { "0" } },
     { "report-discard-granularity", { "on", "true" } },
-    { "request-merging", { "on", "true" } },
     { "rerror", { "auto", "report" } },
     { "scsi", { "off", "false" } },
     { "secs", { "0" } },
@@ -214,16 +213,20 @@ static bool take_disk(json_t *props, json_t *export_opts, Error **errp)
     g_autofree char *serial = opt_take_str(props, "serial");
     OnOffAuto write_cache = ON_OFF_AUTO_AUTO;
     uint64_t block_size = 0;
-    bool share_rw = false;
+    bool share_rw = false, merging = true;
 
     if (!opt_take_on_off_auto(props, "write-cache", &write_cache, errp) ||
         !opt_take_size(props, "logical_block_size", &block_size, errp) ||
-        !opt_take_bool(props, "share-rw", &share_rw, errp)) {
+        !opt_take_bool(props, "share-rw", &share_rw, errp) ||
+        !opt_take_bool(props, "request-merging", &merging, errp)) {
         return false;
     }
     if (!share_rw) {
         /* An export shares by default, a device does not. */
         opt_set_bool(export_opts, "x-share-rw", false);
+    }
+    if (!merging) {
+        opt_set_bool(export_opts, "x-request-merging", false);
     }
     if (serial) {
         opt_set_str(export_opts, "serial", serial);

@@ -333,6 +333,23 @@ static void test_device_export_options(void)
                   "addr.path=/dir/0");
 }
 
+static void test_device_merging(void)
+{
+    expect_daemon(NULL_NODE "-device virtio-blk,drive=n,request-merging=off",
+                  "--blockdev null-co,node-name=n "
+                  "--export vhost-user-blk,id=n,node-name=n,"
+                  "x-share-rw=off,x-request-merging=off,num-queues=1,"
+                  "queue-size=256,writable=on,addr.type=unix,addr.path=/dir/0");
+    expect_daemon(NULL_NODE "-device virtio-blk,drive=n,request-merging=on",
+                  "--blockdev null-co,node-name=n "
+                  "--export vhost-user-blk,id=n,node-name=n,"
+                  "x-share-rw=off,num-queues=1,queue-size=256,"
+                  "writable=on,addr.type=unix,addr.path=/dir/0");
+    expect_refused(NULL_NODE "-device virtio-blk,drive=n,request-merging=3",
+                   "-device virtio-blk,drive=n,request-merging=3: Parameter "
+                   "'request-merging' expects 'on' or 'off'");
+}
+
 static void test_device_iothread(void)
 {
     expect_daemon(NULL_NODE "-object iothread,id=io,poll-max-ns=5 "
@@ -670,6 +687,7 @@ int main(int argc, char **argv)
     g_test_add_func("/launcher/device/types", test_device_types);
     g_test_add_func("/launcher/device/export-options",
                     test_device_export_options);
+    g_test_add_func("/launcher/device/merging", test_device_merging);
     g_test_add_func("/launcher/device/iothread", test_device_iothread);
     g_test_add_func("/launcher/device/json", test_device_json);
     g_test_add_func("/launcher/device/drive", test_device_drive);
