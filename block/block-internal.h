@@ -101,17 +101,18 @@ void bdrv_tracked_init_node(BlockDriverState *bs);
 void bdrv_tracked_destroy_node(BlockDriverState *bs);
 /* Fill in what @req conflicts on, from its type, offset, bytes and flags. */
 void bdrv_tracked_prepare(BlockDriverState *bs, BdrvTrackedRequest *req);
-/* Admit @req: 1; or put it on the waiting list to be resumed: 0; or -EBUSY
- * with NO_WAIT. */
+/* Admit @req, for a worker to _run: 1; or put it on the waiting list to be
+ * resumed: 0; or -EBUSY with NO_WAIT. */
 int bdrv_tracked_admit(BlockDriverState *bs, BdrvTrackedRequest *req);
-/* Admit @req, waiting in this thread.  0, or -EBUSY with NO_WAIT. */
+/* The calling thread runs @req, until _leave, and may have to wait for that.
+ * 0, or -EBUSY with NO_WAIT. */
 int bdrv_tracked_begin(BlockDriverState *bs, BdrvTrackedRequest *req);
+/* The same, for one that has been admitted without a thread. */
+void bdrv_tracked_run(BdrvTrackedRequest *req);
+void bdrv_tracked_leave(BdrvTrackedRequest *req);
 void bdrv_tracked_end(BdrvTrackedRequest *req);
 /* Take a waiting request out; false if it does not wait any more. */
 bool bdrv_tracked_cancel(BdrvTrackedRequest *req);
-/* The calling thread runs @req (admitted by another) from _enter to _leave. */
-void bdrv_tracked_enter(BdrvTrackedRequest *req);
-void bdrv_tracked_leave(BdrvTrackedRequest *req);
 /* Control thread: does @bs need tracking for its alignment, and who writes
  * aligned (users_aligned of the edges)?  When its users, its alignment or its
  * parents have changed; drains to change anything. */

@@ -211,7 +211,7 @@ static void worker_run(ThreadPoolItem *item)
 
     set_state(req, BDRV_REQ_STATE_RUNNING);
     if (req->tracked_bs) {
-        bdrv_tracked_enter(req);
+        bdrv_tracked_run(req);
         req->ret = bdrv_do_request(bs, req);
         bdrv_tracked_leave(req);
         bdrv_tracked_end(req);

@@ -12,10 +12,19 @@
  * variable (blocking calls, and requests nested inside others).  Ending a
  * request admits what it held up.
  *
- * No cycle can arise: waiters of one node wait for earlier ones only, and a
- * request that waits at one node while it is admitted at another came down from
- * there.  A thread that waits at a node where it is admitted itself is caught
- * by an assertion.
+ * A request that was submitted asynchronously has no thread until a worker of
+ * its home's pool takes it, and all of those may be waiting in here, for the
+ * sake of what is nested.  So *a thread waits only for requests that have one*:
+ * it overtakes those that are parked, or admitted and queued.  Nothing of them
+ * has been done yet, so being admitted is only a promise to them, which is kept
+ * when their worker begins: if one that overtook is still running, the worker
+ * waits for it, before all others.  And who is overtaken while it is parked is
+ * sent to a worker, to wait there; otherwise it could be overtaken for ever.
+ *
+ * No cycle can arise: waiters of one node wait for earlier ones only (or, if
+ * they were overtaken, for running ones only), and a request that waits at one
+ * node while it is admitted at another came down from there.  A thread that
+ * waits at a node where it is admitted itself is caught by an assertion.
  *
  * Tracking costs a lock per request, so it is off (bs->tracking is 0) unless
  * something needs it; that changes only while the node is drained.
@@ -71,6 +80,13 @@ static bool conflict(const BdrvTrackedRequest *a, const BdrvTrackedRequest *b)
            b->overlap_offset < a->overlap_offset + a->overlap_bytes;
 }
 
+/* Does @other, which came before @req, hold it up? */
+static bool holds_up(const BdrvTrackedRequest *other,
+                     const BdrvTrackedRequest *req)
+{
+    return (other->has_thread || !req->has_thread) && conflict(other, req);
+}
+
 /* Does anything that came before @req hold it up? */
 static bool must_wait_locked(BlockDriverState *bs,
                              const BdrvTrackedRequest *req)
@@ -79,7 +95,7 @@ static bool must_wait_locked(BlockDriverState *bs,
     BdrvTrackedRequest *other;
 
     list_for_each(other, &bs->tracked_requests, tracked_node) {
-        if (conflict(req, other)) {
+        if (holds_up(other, req)) {
             return true;
         }
     }
@@ -87,7 +103,7 @@ static bool must_wait_locked(BlockDriverState *bs,
         if (other == req) {
             return false;
         }
-        if (conflict(req, other)) {
+        if (holds_up(other, req)) {
             return true;
         }
     }
@@ -106,6 +122,7 @@ int bdrv_tracked_admit(BlockDriverState *bs, BdrvTrackedRequest *req)
     int admitted;
 
     bdrv_tracked_prepare(bs, req);
+    req->has_thread = false;
     reqs_lock(&bs->reqs_lock);
     admitted = !must_wait_locked(bs, req);
     if (admitted) {
@@ -129,6 +146,7 @@ static void assert_not_admitted_here(BlockDriverState *bs)
     }
 }
 
+/* @req is on the waiting list. */
 static void wait_locked(BlockDriverState *bs, BdrvTrackedRequest *req)
     REQUIRES(reqs_class)
 {
@@ -137,7 +155,6 @@ static void wait_locked(BlockDriverState *bs, BdrvTrackedRequest *req)
     assert_not_admitted_here(bs);
     qemu_cond_init(&cond);
     req->waiter = &cond;
-    list_push_back(&bs->waiting_requests, &req->waiting_node);
     thread_pool_block_begin();
     while (!req->tracked_bs) {
         reqs_wait(&cond, &bs->reqs_lock);
@@ -147,30 +164,72 @@ static void wait_locked(BlockDriverState *bs, BdrvTrackedRequest *req)
     qemu_cond_destroy(&cond);
 }
 
+static void enter(BdrvTrackedRequest *req)
+{
+    req->outer = current_request;
+    current_request = req;
+}
+
+/* Send those that are parked, and in the way of @req, to wait with a thread. */
+static void overtake_locked(BlockDriverState *bs, const BdrvTrackedRequest *req)
+    REQUIRES(reqs_class)
+{
+    BdrvTrackedRequest *other, *next;
+
+    list_for_each_safe(other, next, &bs->waiting_requests, waiting_node) {
+        if (!other->has_thread && conflict(other, req)) {
+            list_remove(&other->waiting_node);
+            admit_locked(bs, other);
+            bdrv_request_resume(other);
+        }
+    }
+}
+
 int bdrv_tracked_begin(BlockDriverState *bs, BdrvTrackedRequest *req)
 {
+    bool must_wait;
     int ret = 0;
 
     bdrv_tracked_prepare(bs, req);
+    req->has_thread = true;
     reqs_lock(&bs->reqs_lock);
-    if (!must_wait_locked(bs, req)) {
-        admit_locked(bs, req);
-    } else if (req->flags & BDRV_REQ_NO_WAIT) {
+    must_wait = must_wait_locked(bs, req);
+    if (must_wait && (req->flags & BDRV_REQ_NO_WAIT)) {
         ret = -EBUSY;
     } else {
-        wait_locked(bs, req);
+        overtake_locked(bs, req);
+        if (must_wait) {
+            list_push_back(&bs->waiting_requests, &req->waiting_node);
+            wait_locked(bs, req);
+        } else {
+            admit_locked(bs, req);
+        }
     }
     reqs_unlock(&bs->reqs_lock);
     if (ret == 0) {
-        bdrv_tracked_enter(req);
+        enter(req);
     }
     return ret;
 }
 
-void bdrv_tracked_enter(BdrvTrackedRequest *req)
+void bdrv_tracked_run(BdrvTrackedRequest *req)
 {
-    req->outer = current_request;
-    current_request = req;
+    BlockDriverState *bs = req->tracked_bs;
+
+    reqs_lock(&bs->reqs_lock);
+    req->has_thread = true;
+    list_remove(&req->tracked_node);
+    req->tracked_bs = NULL;
+    /* Its turn had come, so it is in front of all that wait. */
+    list_push_front(&bs->waiting_requests, &req->waiting_node);
+    if (must_wait_locked(bs, req)) {
+        wait_locked(bs, req);
+    } else {
+        list_remove(&req->waiting_node);
+        admit_locked(bs, req);
+    }
+    reqs_unlock(&bs->reqs_lock);
+    enter(req);
 }
 
 void bdrv_tracked_leave(BdrvTrackedRequest *req)

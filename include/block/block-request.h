@@ -123,6 +123,7 @@ struct BdrvTrackedRequest {
 
     /* Tracking (block/tracked-request.c), under the node's reqs_lock. */
     BlockDriverState *tracked_bs;   /* NULL: not tracked */
+    bool has_thread;                /* which runs it, or waits until it may */
     bool serialising;
     bool copies_on_read;
     int64_t overlap_offset;         /* what it conflicts on: aligned */
