@@ -11,6 +11,7 @@
 #define READ   BLK_PERM_CONSISTENT_READ
 #define WRITE  BLK_PERM_WRITE
 #define RESIZE BLK_PERM_RESIZE
+#define WRITE_UNCHANGED BLK_PERM_WRITE_UNCHANGED
 #define ALL    BLK_PERM_ALL
 
 static void test_two_users(void)
@@ -226,6 +227,45 @@ static void test_unaligned_length(void)
     blk_unref(blk);
 }
 
+/*
+ * A node that copies what is read writes to itself, though nothing that anybody
+ * could see, and whatever its users do.
+ */
+static void test_copy_on_read(void)
+{
+    g_auto(TestEnv) e = { 0 };
+    g_autoptr(TestDisk) d = test_disk_new("d", 64 * KiB);
+    g_autoptr(TestDisk) b = test_disk_new("b", 64 * KiB);
+    BlockBackend *blk;
+
+    test_env_init(&e);
+    blk = test_open(e.graph, "{'driver':'test-overlay','disk':'d','backing':"
+                    "{'driver':'test','disk':'b'}}");
+    blk_set_perm(blk, READ, ALL, &error_abort);
+    g_assert_cmpint(d->perm, ==, READ);
+
+    /* Another process does not allow it. */
+    test_disk_fail(d, 1u << TEST_CHECK_PERM, 1, EAGAIN);
+    g_assert_false(bdrv_enable_copy_on_read(blk_bs(blk), NULL));
+    g_assert_cmpint(d->perm, ==, READ);
+    g_assert_cmpint(blk_bs(blk)->tracking, ==, 0);
+
+    g_assert_true(bdrv_enable_copy_on_read(blk_bs(blk), &error_abort));
+    g_assert_cmpint(d->perm, ==, READ | WRITE_UNCHANGED);
+    g_assert_cmpint(d->shared, ==, ALL);
+    g_assert_cmpint(b->perm, ==, READ);
+
+    /* While another process has the image, it does not write to it. */
+    g_assert_true(bdrv_set_backing_hd(blk_bs(blk), NULL, &error_abort));
+    blk_set_perm(blk, 0, ALL, &error_abort);
+    g_assert_cmpint(d->perm, ==, WRITE_UNCHANGED);
+    g_assert_true(bdrv_inactivate(blk_bs(blk), &error_abort));
+    g_assert_cmpint(d->perm, ==, 0);
+    g_assert_true(bdrv_activate(blk_bs(blk), &error_abort));
+    g_assert_cmpint(d->perm, ==, WRITE_UNCHANGED);
+    blk_unref(blk);
+}
+
 /* ---- While requests run ---- */
 
 typedef struct Load {
@@ -286,6 +326,7 @@ int main(int argc, char **argv)
     T("file-twice", test_diamond);
     T("read-only-node", test_read_only_node);
     T("unaligned-length-needs-resize", test_unaligned_length);
+    T("copy-on-read-asks-to-write", test_copy_on_read);
     T("change-under-load", test_under_load);
     return g_test_run();
 }
