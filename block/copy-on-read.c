@@ -12,8 +12,9 @@
  * when it is used.  Then a copy is asked for, or not, that would not be now;
  * either is right, as the core looks up again what is to be copied.
  *
- * Nothing is mapped without a worker: a read may have to write, and the rest
- * needs one anyway, to be tracked.
+ * Without a worker, a read is passed on as one that copies, too: the core lets
+ * it through if "file" has the data itself, whatever the bottom is.  The rest
+ * needs a worker anyway, to be tracked.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
@@ -182,6 +183,19 @@ static int cor_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes,
     return ret;
 }
 
+static BdrvMapResult cor_map_nowait(BlockDriverState *bs,
+                                    BdrvTrackedRequest *req,
+                                    BdrvMapping *mapping)
+{
+    if (req->type != BDRV_REQ_READ) {
+        return BDRV_MAP_WORKER;
+    }
+    req->flags |= BDRV_REQ_COPY_ON_READ;
+    mapping->child = bs->file;
+    mapping->offset = req->map_offset;
+    return BDRV_MAP_CHILD;
+}
+
 static int cor_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes,
                        QEMUIOVector *qiov, size_t qiov_offset, int flags)
 {
@@ -220,6 +234,7 @@ BlockDriver bdrv_copy_on_read = {
     .pwrite_zeroes = cor_pwrite_zeroes,
     .pdiscard = cor_pdiscard,
     .truncate = cor_truncate,
+    .map_nowait = cor_map_nowait,
     .supported_write_flags = BDRV_REQ_FUA | BDRV_REQ_REGISTERED_BUF |
                              BDRV_REQ_WRITE_COMPRESSED,
     .supported_zero_flags = BDRV_REQ_FUA | BDRV_REQ_MAY_UNMAP |

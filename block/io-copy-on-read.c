@@ -19,6 +19,11 @@
  * Nothing that the node shows changes, so dirty bitmaps record nothing, and
  * nobody has to flush.
  *
+ * A read of what is allocated copies nothing, so it need not be alone, nor keep
+ * away from copies, which leave what is allocated as it is.  If the driver can
+ * map it to the node's own data, it takes the fast path as if there were no
+ * copy-on-read (request.c); in all other cases a worker decides.
+ *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
 #include "qemu/osdep.h"
@@ -40,11 +45,13 @@ void bdrv_copy_on_read_begin(BlockDriverState *bs)
         unit = info.subcluster_size ? info.subcluster_size : info.cluster_size;
     }
     bs->copy_alignment = MAX(unit, 1);
+    bs->tracking_for_copies++;
     bdrv_tracking_begin(bs);
 }
 
 void bdrv_copy_on_read_end(BlockDriverState *bs)
 {
+    bs->tracking_for_copies--;
     bdrv_tracking_end(bs);
 }
 

@@ -232,31 +232,16 @@ static void worker_done(ThreadPoolItem *item)
     finish(req);
 }
 
-/* From the top of the graph: what the mapping found is forgotten. */
 static void to_worker(BdrvTrackedRequest *req)
 {
     trace(blk_aio_worker, "req %p type %d offset %" PRId64 " bytes %" PRId64,
           req, req->type, req->offset, req->bytes);
-    if (req->unpin) {
-        req->unpin(req);
-        req->unpin = NULL;
-    }
-    req->dirty_bs = NULL;
     req->path = BDRV_PATH_WORKER;
     set_state(req, BDRV_REQ_STATE_QUEUED);
     req->work.run = worker_run;
     req->work.done = worker_done;
     req->work.home = req->ctx;
     thread_pool_submit(aio_get_thread_pool(req->ctx), &req->work);
-}
-
-void bdrv_request_to_worker(BdrvTrackedRequest *req)
-{
-    /* A part may have been written, and the worker be cancelled. */
-    if (unlikely(req->dirty_bs)) {
-        mark_submitted(req, -EAGAIN);
-    }
-    to_worker(req);
 }
 
 /* ---- Mapping ---- */
@@ -316,12 +301,32 @@ static bool nothing_to_do(const BlockDriverState *bs,
 }
 
 /* Must @req be tracked at @bs?  Not just for unaligned writers, if it is @apart
- * from them (BdrvMapping). */
-static bool must_be_tracked(const BlockDriverState *bs, bool apart)
+ * from them (BdrvMapping), nor for copies, if it reads and makes none. */
+static bool must_be_tracked(const BlockDriverState *bs,
+                            const BdrvTrackedRequest *req, bool apart)
 {
     int reasons = qatomic_read(&bs->tracking);
 
-    return reasons > (apart && bs->tracking_for_alignment ? 1 : 0);
+    if (likely(!reasons)) {
+        return false;
+    }
+    if (apart && bs->tracking_for_alignment) {
+        reasons--;
+    }
+    if (req->type == BDRV_REQ_READ && !(req->flags & BDRV_REQ_SERIALISING)) {
+        reasons -= bs->tracking_for_copies;
+    }
+    return reasons > 0;
+}
+
+/* Is it a read, not to be mapped to @child (NULL: to be done at once), since
+ * what it reads is to be copied?  Not if it comes from @bs itself. */
+static bool has_to_copy(const BlockDriverState *bs,
+                        const BdrvTrackedRequest *req, const BdrvChild *child)
+{
+    return unlikely(bs->tracking_for_copies > 0) &&
+           bdrv_copies_on_read(bs, req) &&
+           (!bs->backing || child == bs->backing);
 }
 
 /* One step down.  CHILD: req->bs has become the child. */
@@ -331,6 +336,9 @@ static BdrvMapResult map_step(BlockDriverState *bs, BdrvTrackedRequest *req,
     BdrvMapping m = { 0 };
     BdrvMapResult result = bs->drv->map_nowait(bs, req, &m);
 
+    if (has_to_copy(bs, req, m.child)) {
+        return BDRV_MAP_WORKER;
+    }
     if (result == BDRV_MAP_CHILD) {
         req->bs = m.child->bs;
         req->map_offset = m.offset;
@@ -366,14 +374,14 @@ static bool map_down(BdrvTrackedRequest *req)
             complete_inline(req, 0);
             return true;
         }
-        if (must_be_tracked(bs, apart) || !fits(bs, req)) {
+        if (must_be_tracked(bs, req, apart) || !fits(bs, req)) {
             return false;
         }
         if (unlikely(bdrv_is_recording(bs)) && !note_recording(req, bs)) {
             return false;
         }
         if (bs->drv->submit) {
-            return submit(bs, req);
+            return !has_to_copy(bs, req, bs->backing) && submit(bs, req);
         }
         if (!bs->drv->map_nowait) {
             return false;
@@ -390,6 +398,16 @@ static bool map_down(BdrvTrackedRequest *req)
     }
 }
 
+/* The way through a worker begins at the top of the graph. */
+static void forget_mapping(BdrvTrackedRequest *req)
+{
+    if (req->unpin) {
+        req->unpin(req);
+        req->unpin = NULL;
+    }
+    req->dirty_bs = NULL;
+}
+
 static bool try_fast(BdrvTrackedRequest *req)
 {
     int flags = req->flags;
@@ -397,8 +415,9 @@ static bool try_fast(BdrvTrackedRequest *req)
     if (map_down(req)) {
         return true;
     }
-    /* What a lower node took away does not hold for the upper ones. */
+    /* What a lower node said or took away does not hold for the upper ones. */
     req->flags = flags;
+    forget_mapping(req);
     return false;
 }
 
@@ -443,10 +462,31 @@ static void admit_tracked(BlockDriverState *bs, BdrvTrackedRequest *req)
     }
 }
 
+/* To a worker, as soon as no other request is in the way. */
+static void go_slow(BdrvTrackedRequest *req)
+{
+    BlockDriverState *bs = blk_bs(req->blk);
+
+    if (unlikely(bdrv_is_tracking(bs)) && req->type != BDRV_REQ_FLUSH) {
+        admit_tracked(bs, req);
+    } else {
+        to_worker(req);
+    }
+}
+
+void bdrv_request_to_worker(BdrvTrackedRequest *req)
+{
+    /* A part may have been written, and the worker be cancelled. */
+    if (unlikely(req->dirty_bs)) {
+        mark_submitted(req, -EAGAIN);
+    }
+    forget_mapping(req);
+    go_slow(req);
+}
+
 static void admit(BdrvTrackedRequest *req)
 {
     BlockBackend *blk = req->blk;
-    BlockDriverState *bs = blk_bs(blk);
     int ret = blk_check_request(blk, req->type, req->offset, req->bytes);
 
     if (unlikely(ret < 0)) {
@@ -458,12 +498,8 @@ static void admit(BdrvTrackedRequest *req)
         return;
     }
     req->flags = effective_flags(blk, req);
-    if (unlikely(bdrv_is_tracking(bs)) && req->type != BDRV_REQ_FLUSH) {
-        admit_tracked(bs, req);
-        return;
-    }
     if (blk->allow_write_beyond_eof || !try_fast(req)) {
-        to_worker(req);
+        go_slow(req);
     }
 }
 

@@ -325,7 +325,8 @@ struct BlockDriver {
     /*
      * Fast path, in the submitting thread: try-lock only, no I/O, no wait.
      * NULL: always a worker.  A mapping that points at something which could
-     * go away sets req->pin and req->unpin.
+     * go away sets req->pin and req->unpin.  A read of a node that has a
+     * backing file is mapped to it, or else what is read is allocated here.
      */
     BdrvMapResult (*map_nowait)(BlockDriverState *bs, BdrvTrackedRequest *req,
                                 BdrvMapping *mapping);
@@ -376,8 +377,9 @@ struct BlockDriverState {
     /* Control thread. */
     int refcnt;
     int quiesce_counter;           /* drains of this node that are under way */
-    bool tracking_for_alignment;   /* counts in "tracking"; requests read it,
-                                    * it changes drained */
+    bool tracking_for_alignment;   /* counts in "tracking", as does the next;
+                                    * requests read them, they change drained */
+    int tracking_for_copies;       /* of reads: who has asked for them */
     bool is_open;                  /* the driver's open succeeded */
     bool is_opening;               /* no parent may have it yet */
     List children;

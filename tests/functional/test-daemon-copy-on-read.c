@@ -127,27 +127,37 @@ static void expect_in_image(const DaemonProc *d, const char *expected)
 
 /* ---- The daemon ---- */
 
-static VufeFrontend *serve(DaemonProc *d, const char *filter_options,
-                           const char *overlay_options, int num_queues)
+static VufeFrontend *connect_to(const DaemonProc *d, int num_queues)
 {
     g_autofree char *sock = daemon_proc_path(d, "e");
-    g_autofree char *queues = g_strdup_printf(",num-queues=%d", num_queues);
     VufeOptions opts = { .timeout_ms = WAIT_MS, .num_queues = num_queues };
     g_autofree char *msg = NULL;
-    VufeFrontend *fe;
+    VufeFrontend *fe = vufe_open(sock, &opts, &msg);
 
-    daemon_proc_arg(d, "--blockdev", "driver=qcow2,node-name=disk,"
-                    "file.driver=file,file.filename=%s/image%s", d->dir,
-                    overlay_options);
-    daemon_proc_arg(d, "--blockdev", "driver=copy-on-read,node-name=copier,"
-                    "file=disk%s", filter_options);
-    daemon_proc_export(d, "e", "copier", queues);
-    daemon_proc_start(d);
-    fe = vufe_open(sock, &opts, &msg);
     if (!fe) {
         g_error("%s", msg);
     }
     return fe;
+}
+
+static void configure_disk(DaemonProc *d, const char *options)
+{
+    daemon_proc_arg(d, "--blockdev", "driver=qcow2,node-name=disk,"
+                    "file.driver=file,file.filename=%s/image%s", d->dir,
+                    options);
+}
+
+static VufeFrontend *serve(DaemonProc *d, const char *filter_options,
+                           const char *overlay_options, int num_queues)
+{
+    g_autofree char *queues = g_strdup_printf(",num-queues=%d", num_queues);
+
+    configure_disk(d, overlay_options);
+    daemon_proc_arg(d, "--blockdev", "driver=copy-on-read,node-name=copier,"
+                    "file=disk%s", filter_options);
+    daemon_proc_export(d, "e", "copier", queues);
+    daemon_proc_start(d);
+    return connect_to(d, num_queues);
 }
 
 static void end(DaemonProc *d, VufeFrontend *fe)
@@ -210,6 +220,49 @@ static void test_completes(void)
                        "1111111111111111" "1111111111111111");
     run(d, "rm base; $IMG rebase -u -f qcow2 -b '' image; "
            "$IMG compare -q -f raw -F qcow2 raw image");
+}
+
+/* Read once, then often: how many of those reads needed a worker? */
+static int64_t count_workers(const DaemonProc *d, VufeFrontend *fe)
+{
+    int64_t before;
+
+    expect_base(fe, 0, 8 * CLUSTER, 2 * CLUSTER);
+    before = daemon_proc_counters(d, "e").worker;
+    for (int i = 0; i < 32; i++) {
+        expect_base(fe, 0, 8 * CLUSTER + i * 4096, 4096);
+    }
+    return daemon_proc_counters(d, "e").worker - before;
+}
+
+/* None, but for what the file system makes us wait for. */
+static int64_t count_workers_without_filter(void)
+{
+    g_autoptr(DaemonProc) d = daemon_proc_new(program);
+    VufeFrontend *fe;
+    int64_t n;
+
+    make_images(d);
+    run(d, "$IMG convert -f raw -O qcow2 raw image");
+    configure_disk(d, "");
+    daemon_proc_export(d, "e", "disk", "");
+    daemon_proc_start(d);
+    fe = connect_to(d, 1);
+    n = count_workers(d, fe);
+    end(d, fe);
+    return n;
+}
+
+/* What has been copied takes the way that it takes without the filter. */
+static void test_then_fast(void)
+{
+    g_autoptr(DaemonProc) d = daemon_proc_new(program);
+    VufeFrontend *fe;
+
+    make_images(d);
+    fe = serve(d, "", "", 1);
+    g_assert_cmpint(count_workers(d, fe), ==, count_workers_without_filter());
+    end(d, fe);
 }
 
 /* The middle one has cluster 1; what comes from below it is not copied. */
@@ -369,6 +422,8 @@ int main(int argc, char **argv)
     g_test_add_func("/daemon-copy-on-read/copies what is read", test_copies);
     g_test_add_func("/daemon-copy-on-read/completes the image",
                     test_completes);
+    g_test_add_func("/daemon-copy-on-read/is fast where it copied",
+                    test_then_fast);
     g_test_add_func("/daemon-copy-on-read/no further than the bottom",
                     test_bottom);
     g_test_add_data_func("/daemon-copy-on-read/many/as it comes", NULL,

@@ -69,15 +69,25 @@ static void lay_over(const TestDisk *d, int64_t offset, int64_t bytes,
     }
 }
 
-static bool is_all_allocated(TestDisk *d, int64_t offset, int64_t bytes)
+/* With the disk's lock: are all clusters of the range allocated, or none? */
+static bool are_all(const TestDisk *d, int64_t offset, int64_t bytes,
+                    bool allocated)
 {
     bool all = true;
 
-    qemu_mutex_lock(&d->lock);
     for (int64_t i = offset / TEST_CLUSTER;
          i * TEST_CLUSTER < offset + bytes; i++) {
-        all &= d->allocated[i] != 0;
+        all &= (d->allocated[i] != 0) == allocated;
     }
+    return all;
+}
+
+static bool is_all_allocated(TestDisk *d, int64_t offset, int64_t bytes)
+{
+    bool all;
+
+    qemu_mutex_lock(&d->lock);
+    all = are_all(d, offset, bytes, true);
     qemu_mutex_unlock(&d->lock);
     return all;
 }
@@ -100,6 +110,35 @@ static int overlay_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes,
     qemu_mutex_unlock(&d->lock);
     qemu_iovec_from_buf(qiov, qiov_offset, buf, bytes);
     return 0;
+}
+
+/* Reads of nothing but our own clusters, or nothing but the backing file. */
+static BdrvMapResult overlay_map_nowait(BlockDriverState *bs,
+                                        BdrvTrackedRequest *req,
+                                        BdrvMapping *m)
+{
+    TestDisk *d = test_node_disk(bs);
+    g_autofree uint8_t *buf = g_malloc0(req->bytes);
+    BdrvMapResult result = BDRV_MAP_WORKER;
+
+    if (req->type != BDRV_REQ_READ) {
+        return result;
+    }
+    qemu_mutex_lock(&d->lock);
+    if (are_all(d, req->map_offset, req->bytes, true)) {
+        lay_over(d, req->map_offset, req->bytes, buf);
+        result = BDRV_MAP_DONE;
+    } else if (bs->backing && are_all(d, req->map_offset, req->bytes, false)) {
+        m->child = bs->backing;
+        m->offset = req->map_offset;
+        result = BDRV_MAP_CHILD;
+    }
+    qemu_mutex_unlock(&d->lock);
+    if (result == BDRV_MAP_DONE) {
+        qemu_iovec_from_buf(req->qiov, req->qiov_offset, buf, req->bytes);
+        m->ret = 0;
+    }
+    return result;
 }
 
 /* @qiov: NULL for zeroes. */
@@ -209,6 +248,7 @@ static BlockDriver driver_overlay = {
     .pwrite_zeroes = overlay_pwrite_zeroes,
     .pdiscard = overlay_pdiscard,
     .flush = overlay_flush,
+    .map_nowait = overlay_map_nowait,
 };
 
 void test_overlay_register(void)

@@ -26,7 +26,8 @@ typedef struct Pair {
 } Pair;
 
 #define OVERLAY "'driver':'test-overlay','disk':'top','node-name':'top'," \
-                "'backing':{'driver':'test','disk':'base','node-name':'base'}"
+                "'backing':{'driver':'test-aio','disk':'base'," \
+                "'node-name':'base'}"
 
 static void fill_base(TestDisk *d)
 {
@@ -195,6 +196,68 @@ static void test_status_fails(Pair *t, gconstpointer by_filter)
     g_assert_cmpint(test_disk_count(t->top, TEST_WRITE), ==, 0);
 }
 
+/* ---- Without a worker ---- */
+
+typedef enum Way { INLINE, WORKER } Way;
+
+static void goes(Pair *t, int64_t offset, int64_t bytes, int flags,
+                 uint8_t value, Way way)
+{
+    BlkPathStats before, after;
+    uint8_t buf[4 * CLUSTER];
+
+    memset(buf, ~value, sizeof(buf));
+    blk_get_path_stats(t->blk, &before);
+    g_assert_cmpint(test_request_run(t->env.ctx, t->blk, BDRV_REQ_READ, offset,
+                                     bytes, buf, flags), ==, 0);
+    blk_get_path_stats(t->blk, &after);
+    g_assert_cmpint(buf[0], ==, value);
+    g_assert_cmpint(after.inline_done - before.inline_done, ==, way == INLINE);
+    g_assert_cmpint(after.worker - before.worker, ==, way == WORKER);
+}
+
+/* What has been copied, and what is zeroes; not with what is yet to be. */
+static void test_fast(Pair *t, gconstpointer by_filter)
+{
+    memset(t->base->data + 2 * CLUSTER, 0, CLUSTER);
+    goes(t, CLUSTER, 512, 0, 'b', WORKER);
+    goes(t, CLUSTER + 512, 1024, 0, 'b', INLINE);
+    goes(t, CLUSTER, 512, BDRV_REQ_SERIALISING, 'b', WORKER);
+    goes(t, CLUSTER, 2 * CLUSTER, 0, 'b', WORKER);
+    goes(t, 2 * CLUSTER, CLUSTER, 0, 0, INLINE);
+    goes(t, CLUSTER, 2 * CLUSTER, 0, 'b', INLINE);
+    g_assert_cmpint(t->top->allocated[2], ==, 2);
+    g_assert_cmpint(test_disk_count(t->top, TEST_WRITE), ==, 1);
+
+    g_assert_cmpint(blk_pdiscard(t->blk, CLUSTER, CLUSTER), ==, 0);
+    goes(t, CLUSTER, 512, 0, 'b', WORKER);
+    g_assert_cmpint(t->top->allocated[1], ==, 1);
+}
+
+/* As long as that is not known to be allocated. */
+static void test_slow_without_backing(Pair *t, gconstpointer by_filter)
+{
+    goes(t, 0, 512, 0, 'a', WORKER);
+    g_assert_true(bdrv_set_backing_hd(t->overlay, NULL, &error_abort));
+    goes(t, 0, 512, 0, 'a', WORKER);
+    goes(t, CLUSTER, 512, 0, 0, WORKER);
+    g_assert_cmpint(t->top->allocated[1], ==, 2);
+}
+
+/* Somebody else has another reason. */
+static void test_slow_if_tracked(Pair *t, gconstpointer by_filter)
+{
+    goes(t, 0, 512, 0, 'a', WORKER);
+    bdrv_drained_begin(t->overlay);
+    bdrv_tracking_begin(t->overlay);
+    bdrv_drained_end(t->overlay);
+    goes(t, 0, 512, 0, 'a', WORKER);
+    bdrv_drained_begin(t->overlay);
+    bdrv_tracking_end(t->overlay);
+    bdrv_drained_end(t->overlay);
+    goes(t, 0, 512, 0, 'a', INLINE);
+}
+
 /* ---- Races, step by step ---- */
 
 typedef struct Step {
@@ -355,6 +418,19 @@ static void test_two_copies(Pair *t, gconstpointer by_filter)
     release(t, &a, &b);
     g_assert_cmpint(b.buf[0], ==, 'b');
     g_assert_cmpint(test_disk_count(t->top, TEST_WRITE), ==, 1);
+}
+
+/* Nor does what has been copied for what is written to it. */
+static void test_read_beside(Pair *t, gconstpointer by_filter)
+{
+    Step write;
+
+    goes(t, CLUSTER, 512, 0, 'b', WORKER);
+    start_held(t, 1u << TEST_WRITE, &write, BDRV_REQ_WRITE, CLUSTER, 512);
+    goes(t, CLUSTER, 512, 0, 'b', INLINE);
+    test_disk_hold(t->top, 0);
+    finish(&write);
+    goes(t, CLUSTER, 512, 0, 'X', INLINE);
 }
 
 /* Copies of different clusters do not wait for each other. */
@@ -696,6 +772,9 @@ int main(int argc, char **argv)
     add("failing-copy-fails-the-read", test_copy_fails);
     add("failing-read-copies-nothing", test_read_fails);
     add("failing-status-copies-nothing", test_status_fails);
+    add("what-is-there-needs-no-worker", test_fast);
+    add("worker-without-backing-file", test_slow_without_backing);
+    add("worker-if-tracked-for-another", test_slow_if_tracked);
     add("write-during-copy-wins", test_write_during_copy);
     add("write-beside-copy-wins", test_write_beside_copy);
     add("write-of-another-user-wins", test_write_from_beside);
@@ -704,6 +783,7 @@ int main(int argc, char **argv)
     add("copy-waits-for-write", test_copy_during_write);
     add("copy-waits-for-discard", test_copy_during_discard);
     add("two-copies-write-once", test_two_copies);
+    add("read-beside-a-write", test_read_beside);
     add("copies-of-two-clusters-run-beside", test_copies_beside);
     add("changed-buffer-is-not-written", test_buffer_changes);
     add("conflicts-in-a-pool-of-one", test_pool_of_one);
