@@ -59,6 +59,20 @@ static void test_all_implementations(void)
     g_assert_cmpstr(name, ==, "scalar");
 }
 
+/* The compiler asks the processor itself. */
+static void test_widest_first(void)
+{
+    const char *name, *widest = "scalar";
+
+#ifdef __x86_64__
+    __builtin_cpu_init();
+    widest = __builtin_cpu_supports("avx512f") ? "avx512" :
+             __builtin_cpu_supports("avx2") ? "avx2" : "sse2";
+#endif
+    g_assert_nonnull(buffer_is_zero_impl(0, &name));
+    g_assert_cmpstr(name, ==, widest);
+}
+
 static void test_public(void)
 {
     check_impl(buffer_is_zero);
@@ -83,6 +97,8 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/bufferiszero/implementations/agree",
                     test_all_implementations);
+    g_test_add_func("/bufferiszero/implementations/widest-first",
+                    test_widest_first);
     g_test_add_func("/bufferiszero/public/small", test_public);
     g_test_add_func("/bufferiszero/public/large", test_large);
     return g_test_run();
