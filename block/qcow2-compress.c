@@ -8,8 +8,9 @@
  *
  * libdeflate inflates a whole buffer at once and is several times faster than
  * zlib; ISA-L deflates with the small window and is faster still.  Without
- * them, zlib does.  Each thread keeps its contexts.  What comes out is never
- * more than a cluster, whatever the input says, and less is an error.
+ * them, zlib does; a program that was built with them and cannot load them says
+ * -ELIBACC.  Each thread keeps its contexts.  What comes out is never more than
+ * a cluster, whatever the input says, and less is an error.
  *
  * The same data shall give the same image.  That decides ISA-L's level: what
  * levels 1 and 2 find in the last bytes of a buffer depends on where their
@@ -18,19 +19,9 @@
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
 #include "qemu/osdep.h"
-#include "qcow2.h"
-
 #include <zlib.h>
-#ifdef CONFIG_LIBDEFLATE
-#include <libdeflate.h>
-#endif
-#ifdef CONFIG_LIBISAL
-#include <isa-l/igzip_lib.h>
-#endif
-#ifdef CONFIG_LIBZSTD
-#include <zstd.h>
-#include <zstd_errors.h>
-#endif
+#include "qcow2.h"
+#include "qcow2-codecs.h"
 
 /* "zlib": window of 12 bits, no header. */
 #define WINDOW_BITS 12
@@ -56,15 +47,21 @@ static void codec_free(void *opaque)
     Codec *c = opaque;
 
 #ifdef CONFIG_LIBDEFLATE
-    libdeflate_free_decompressor(c->inflater);
+    if (c->inflater) {
+        qcow2_libdeflate()->libdeflate_free_decompressor(c->inflater);
+    }
 #endif
 #ifdef CONFIG_LIBISAL
     g_free(c->deflater);
     g_free(c->level_buf);
 #endif
 #ifdef CONFIG_LIBZSTD
-    ZSTD_freeDCtx(c->unzstd);
-    ZSTD_freeCCtx(c->zstd);
+    if (c->unzstd) {
+        qcow2_libzstd()->ZSTD_freeDCtx(c->unzstd);
+    }
+    if (c->zstd) {
+        qcow2_libzstd()->ZSTD_freeCCtx(c->zstd);
+    }
 #endif
     g_free(c);
 }
@@ -87,17 +84,21 @@ static Codec *my_codec(void)
 static int zlib_decompress(void *dest, size_t dest_size, const void *src,
                            size_t src_size)
 {
+    const LibDeflate *lib = qcow2_libdeflate();
     Codec *c = my_codec();
     size_t used, got;
 
+    if (!lib) {
+        return -ELIBACC;
+    }
     if (!c->inflater) {
-        c->inflater = libdeflate_alloc_decompressor();
+        c->inflater = lib->libdeflate_alloc_decompressor();
     }
     if (!c->inflater) {
         return -ENOMEM;
     }
-    if (libdeflate_deflate_decompress_ex(c->inflater, src, src_size, dest,
-                                         dest_size, &used, &got) !=
+    if (lib->libdeflate_deflate_decompress_ex(c->inflater, src, src_size, dest,
+                                              dest_size, &used, &got) !=
         LIBDEFLATE_SUCCESS) {
         return -EIO;
     }
@@ -152,14 +153,18 @@ static bool make_deflater(Codec *c, size_t cluster_size)
 static ssize_t zlib_compress(void *dest, size_t dest_size, const void *src,
                              size_t src_size)
 {
+    const LibIsal *lib = qcow2_libisal();
     Codec *c = my_codec();
     struct isal_zstream *z;
 
+    if (!lib) {
+        return -ELIBACC;
+    }
     if (!make_deflater(c, src_size)) {
         return -ENOMEM;
     }
     z = c->deflater;
-    isal_deflate_init(z);
+    lib->isal_deflate_init(z);
     z->level = 3;
     z->level_buf = c->level_buf;
     z->level_buf_size = level_buf_size(src_size);
@@ -171,7 +176,7 @@ static ssize_t zlib_compress(void *dest, size_t dest_size, const void *src,
     z->avail_in = src_size;
     z->next_out = dest;
     z->avail_out = dest_size;
-    if (isal_deflate(z) != COMP_OK) {
+    if (lib->isal_deflate(z) != COMP_OK) {
         return -EIO;
     }
     if (z->internal_state.state != ZSTATE_END || z->avail_in) {
@@ -211,23 +216,27 @@ static ssize_t zlib_compress(void *dest, size_t dest_size, const void *src,
 static int zstd_decompress(void *dest, size_t dest_size, const void *src,
                            size_t src_size)
 {
+    const LibZstd *lib = qcow2_libzstd();
     Codec *c = my_codec();
 
+    if (!lib) {
+        return -ELIBACC;
+    }
     if (!c->unzstd) {
-        c->unzstd = ZSTD_createDCtx();
+        c->unzstd = lib->ZSTD_createDCtx();
     }
     if (!c->unzstd) {
         return -ENOMEM;
     }
     while (dest_size > 0) {
-        size_t frame = ZSTD_findFrameCompressedSize(src, src_size);
+        size_t frame = lib->ZSTD_findFrameCompressedSize(src, src_size);
         size_t got;
 
-        if (ZSTD_isError(frame) || frame == 0) {
+        if (lib->ZSTD_isError(frame) || frame == 0) {
             return -EIO;
         }
-        got = ZSTD_decompressDCtx(c->unzstd, dest, dest_size, src, frame);
-        if (ZSTD_isError(got)) {
+        got = lib->ZSTD_decompressDCtx(c->unzstd, dest, dest_size, src, frame);
+        if (lib->ZSTD_isError(got)) {
             return -EIO;
         }
         dest = (char *)dest + got;
@@ -241,22 +250,26 @@ static int zstd_decompress(void *dest, size_t dest_size, const void *src,
 static ssize_t zstd_compress(void *dest, size_t dest_size, const void *src,
                              size_t src_size)
 {
+    const LibZstd *lib = qcow2_libzstd();
     Codec *c = my_codec();
     size_t ret;
 
+    if (!lib) {
+        return -ELIBACC;
+    }
     if (!c->zstd) {
-        c->zstd = ZSTD_createCCtx();
+        c->zstd = lib->ZSTD_createCCtx();
     }
     if (!c->zstd) {
         return -ENOMEM;
     }
-    ret = ZSTD_compressCCtx(c->zstd, dest, dest_size, src, src_size,
-                            ZSTD_CLEVEL_DEFAULT);
-    if (!ZSTD_isError(ret)) {
+    ret = lib->ZSTD_compressCCtx(c->zstd, dest, dest_size, src, src_size,
+                                 ZSTD_CLEVEL_DEFAULT);
+    if (!lib->ZSTD_isError(ret)) {
         return ret;
     }
-    return ZSTD_getErrorCode(ret) == ZSTD_error_dstSize_tooSmall ? -ENOSPC
-                                                                 : -EIO;
+    return lib->ZSTD_getErrorCode(ret) == ZSTD_error_dstSize_tooSmall ?
+           -ENOSPC : -EIO;
 }
 #else
 static int zstd_decompress(void *dest, size_t dest_size, const void *src,

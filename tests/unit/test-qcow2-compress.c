@@ -29,6 +29,53 @@ static bool has_type(Qcow2CompressionType type)
     return true;
 }
 
+/* ---- Libraries ---- */
+
+static bool is_loaded(const char *library)
+{
+    g_autofree char *maps = NULL;
+
+    g_assert_true(g_file_get_contents("/proc/self/maps", &maps, NULL, NULL));
+    return strstr(maps, library);
+}
+
+static const struct {
+    Qcow2CompressionType type;
+    const char *name;
+    bool writes;
+} libraries[] = {
+#ifdef CONFIG_LIBDEFLATE
+    { QCOW2_COMPRESSION_ZLIB, "/libdeflate.so" },
+#endif
+#ifdef CONFIG_LIBISAL
+    { QCOW2_COMPRESSION_ZLIB, "/libisal.so", .writes = true },
+#endif
+#ifdef CONFIG_LIBZSTD
+    { QCOW2_COMPRESSION_ZSTD, "/libzstd.so", .writes = true },
+#endif
+    { .name = NULL }
+};
+
+/* Comes first: what is loaded stays. */
+static void test_libraries(void)
+{
+    g_autofree uint8_t *src = g_malloc0(CLUSTER), *packed = g_malloc0(CLUSTER);
+
+    for (int i = 0; libraries[i].name; i++) {
+        BDRVQcow2State s = state(libraries[i].type);
+
+        g_assert_false(is_loaded(libraries[i].name));
+        if (libraries[i].writes) {
+            g_assert_cmpint(qcow2_compress(&s, packed, CLUSTER, src), >, 0);
+        } else {
+            g_assert_cmpint(qcow2_decompress(&s, src, packed, 1), ==, -EIO);
+        }
+        g_assert_true(is_loaded(libraries[i].name));
+    }
+}
+
+/* ---- There and back ---- */
+
 /* Compresses well, and has matches further away than 4 KiB. */
 static void fill_text(uint8_t *buf)
 {
@@ -266,6 +313,8 @@ int main(int argc, char **argv)
     };
 
     g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/qcow2-compress/libraries/loaded-when-needed",
+                    test_libraries);
     for (int type = QCOW2_COMPRESSION_ZLIB; type <= QCOW2_COMPRESSION_ZSTD;
          type++) {
         for (size_t i = 0; i < ARRAY_SIZE(tests); i++) {
