@@ -14,7 +14,9 @@
  * format does not know how) is written there and then.
  *
  * A target without clusters of its own (a raw file) looks the same in any
- * order, so there nobody waits; threads are at most a buffer each apart.
+ * order, so there nobody waits; threads are at most a buffer each apart.  But
+ * the kernel lets one write a file at a time, so most threads sleep unless it
+ * is reading that takes long.
  *
  * The first error, by offset, ends it: nobody takes another extent, those
  * under way are finished.
@@ -22,12 +24,17 @@
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
 #include "convert.h"
+#include "block/block-driver.h"
 #include "block/lock-order.h"
 
 /* What a thread takes at a time, and what it reads and writes at a time:
  * small enough to stay in a processor's cache between the two. */
 #define CHUNK_SIZE (2 * MiB)
 #define PIECE_SIZE (256 * KiB)
+
+/* Threads that keep a file busy which one writes at a time: that one, one that
+ * is next, one that reads. */
+#define ENOUGH_BUSY 3
 
 typedef enum ChunkKind {
     CHUNK_DATA,
@@ -63,10 +70,14 @@ typedef struct Convert {
     int64_t chunk_size;
     int64_t piece_size;
     bool in_order;
+    bool one_writes;               /* at a time: others wait in the kernel */
     int64_t start_ns;              /* for the rate limit */
 
     JobLock lock;
     QemuCond failed;               /* ret has changed */
+    QemuCond nobody_writes;        /* or there is nothing more to take */
+    int busy GUARDED_BY(job_class);             /* threads with a chunk */
+    int writers GUARDED_BY(job_class);          /* one_writes: of these */
     int cur GUARDED_BY(job_class);              /* source of next */
     int64_t next GUARDED_BY(job_class);
     /* The status of next, asked for once for several chunks. */
@@ -92,6 +103,7 @@ static void REQUIRES(job_class) fail_locked(Convert *c, int64_t offset,
         c->error_doing = doing;
     }
     qemu_cond_broadcast(&c->failed);
+    qemu_cond_broadcast(&c->nobody_writes);
     list_for_each(t, &c->turns, node) {
         qemu_cond_signal(&t->cond);
     }
@@ -211,12 +223,30 @@ static bool REQUIRES(job_class) take_chunk_locked(Convert *c, Chunk *chunk)
     return true;
 }
 
+/*
+ * While one thread writes and another has what comes next, more than enough
+ * would only take processor time and cache from them.  When nobody writes it is
+ * reading that takes long, and one more helps.
+ */
+static void REQUIRES(job_class) wait_while_enough_locked(Convert *c)
+{
+    while (c->busy >= ENOUGH_BUSY && c->writers >= 2 && !c->ret &&
+           c->next < c->job->total) {
+        job_wait(&c->nobody_writes, &c->lock);
+    }
+}
+
 static bool take_chunk(Convert *c, Chunk *chunk)
 {
     bool ok;
 
     job_lock(&c->lock);
+    wait_while_enough_locked(c);
     ok = take_chunk_locked(c, chunk);
+    c->busy += ok;
+    if (c->next >= c->job->total) {
+        qemu_cond_broadcast(&c->nobody_writes);
+    }
     job_unlock(&c->lock);
     return ok;
 }
@@ -294,10 +324,32 @@ static bool check(Convert *c, const Chunk *chunk, int ret)
     return ret >= 0;
 }
 
+static void count_writer(Convert *c, int n)
+{
+    if (c->one_writes) {
+        job_lock(&c->lock);
+        c->writers += n;
+        if (c->writers == 0) {
+            qemu_cond_signal(&c->nobody_writes);
+        }
+        job_unlock(&c->lock);
+    }
+}
+
+static int write_piece(Convert *c, const ConvertPiece *p)
+{
+    int ret;
+
+    count_writer(c, 1);
+    ret = convert_write(c->job, p);
+    count_writer(c, -1);
+    return ret;
+}
+
 /* What the piece holds; without one, what the chunk is. */
 static bool write_out(Convert *c, const Chunk *chunk, const ConvertPiece *p)
 {
-    int ret = p ? convert_write(c->job, p) :
+    int ret = p ? write_piece(c, p) :
               chunk->kind == CHUNK_BACKING ? 0 :
               convert_write_zeroes(c->job, chunk->offset, chunk->bytes);
 
@@ -412,6 +464,7 @@ static void chunk_done(Convert *c, const Chunk *chunk)
     double fraction;
 
     job_lock(&c->lock);
+    c->busy--;
     c->done += chunk->bytes;
     fraction = (double)c->done / c->job->total;
     job_unlock(&c->lock);
@@ -445,6 +498,18 @@ static bool allocates_in_order(BlockBackend *target)
     return bdrv_get_info(blk_bs(target), &info) < 0 || info.cluster_size;
 }
 
+/* A write to a file's page cache is a copy, with the file's lock held. */
+static bool writes_one_at_a_time(BlockBackend *target)
+{
+    BlockDriverState *bs = blk_bs(target);
+
+    if (g_str_equal(bs->drv->format_name, "raw")) {
+        bs = bdrv_primary_bs(bs);
+    }
+    return g_str_equal(bs->drv->format_name, "file") &&
+           !(bs->open_flags & BDRV_O_NOCACHE) && blk_enable_write_cache(target);
+}
+
 int convert_copy(const ConvertJob *job)
 {
     Convert c = {
@@ -455,6 +520,7 @@ int convert_copy(const ConvertJob *job)
     int ret;
 
     c.in_order = !job->out_of_order && allocates_in_order(job->target);
+    c.one_writes = writes_one_at_a_time(job->target);
     c.piece_size = QEMU_ALIGN_UP(PIECE_SIZE, grain);
     /* Whoever waits for a turn has all that it will write in its buffer. */
     c.chunk_size = c.in_order ? c.piece_size :
@@ -462,6 +528,7 @@ int convert_copy(const ConvertJob *job)
     list_init(&c.turns);
     job_init(&c.lock);
     qemu_cond_init(&c.failed);
+    qemu_cond_init(&c.nobody_writes);
     img_run_workers(MIN(job->num_workers, job->total / c.chunk_size + 1),
                     convert_worker, &c);
 
@@ -472,6 +539,7 @@ int convert_copy(const ConvertJob *job)
                      c.error_at, g_strerror(-ret));
     }
     job_unlock(&c.lock);
+    qemu_cond_destroy(&c.nobody_writes);
     qemu_cond_destroy(&c.failed);
     job_destroy(&c.lock);
     return ret;
