@@ -213,7 +213,7 @@ static bool luks_truncate(BlockDriverState *bs, int64_t offset, bool exact,
 
 static int luks_get_info(BlockDriverState *bs, BlockDriverInfo *info)
 {
-    *info = (BlockDriverInfo) { 0 };
+    *info = (BlockDriverInfo) { .is_encrypted = true };
     return 0;
 }
 

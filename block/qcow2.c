@@ -509,6 +509,7 @@ static int qcow2_get_info(BlockDriverState *bs, BlockDriverInfo *info)
     info->cluster_size = s->cluster_size;
     info->subcluster_size = s->subcluster_size;
     info->vm_state_offset = qcow2_vm_state_offset(s);
+    info->is_encrypted = s->crypto;
     driver_lock(&s->lock);
     info->is_dirty = s->incompatible_features & QCOW2_INCOMPAT_DIRTY;
     driver_unlock(&s->lock);

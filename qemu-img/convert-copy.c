@@ -14,9 +14,10 @@
  * format does not know how) is written there and then.
  *
  * A target without clusters of its own (a raw file) looks the same in any
- * order, so there nobody waits; threads are at most a buffer each apart.  But
- * the kernel lets one write a file at a time, so most threads sleep unless it
- * is reading that takes long.
+ * order, so there nobody waits; threads are at most a buffer each apart.
+ *
+ * The kernel lets one thread write a file at a time, so most of them sleep if
+ * it is not reading that takes long, nor what comes before the write.
  *
  * The first error, by offset, ends it: nobody takes another extent, those
  * under way are finished.
@@ -498,12 +499,15 @@ static bool allocates_in_order(BlockBackend *target)
     return bdrv_get_info(blk_bs(target), &info) < 0 || info.cluster_size;
 }
 
-/* A write to a file's page cache is a copy, with the file's lock held. */
+/* A write to a file's page cache is a copy, with the file's lock held.  It must
+ * be all that takes long, so not where data is encrypted first. */
 static bool writes_one_at_a_time(BlockBackend *target)
 {
     BlockDriverState *bs = blk_bs(target);
+    BlockDriverInfo info = { 0 };
 
-    if (g_str_equal(bs->drv->format_name, "raw")) {
+    while (bdrv_get_info(bs, &info) == 0 && !info.is_encrypted &&
+           bdrv_primary_bs(bs)) {
         bs = bdrv_primary_bs(bs);
     }
     return g_str_equal(bs->drv->format_name, "file") &&

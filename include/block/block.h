@@ -75,6 +75,7 @@ typedef struct BlockDriverInfo {
     int64_t subcluster_size;
     int64_t vm_state_offset;          /* behind the disk; 0: no place for it */
     bool is_dirty;
+    bool is_encrypted;                /* this layer encrypts what is written */
 } BlockDriverInfo;
 
 BlockGraph *block_graph_new(void);

@@ -55,7 +55,10 @@ static void test_created_size(void)
 {
     g_autofree char *path = make_image("size");
     BlockBackend *blk = open_image(path, &error_abort);
+    BlockDriverInfo info;
 
+    g_assert_cmpint(bdrv_get_info(blk_bs(blk), &info), ==, 0);
+    g_assert_true(info.is_encrypted);
     g_assert_cmpint(blk_getlength(blk), ==, SIZE);
     g_assert_true(blk_truncate(blk, 2 * SIZE, true, PREALLOC_MODE_OFF, 0,
                                &error_abort));

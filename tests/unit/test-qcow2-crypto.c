@@ -89,8 +89,11 @@ static void test_no_plain_text(gconstpointer options)
     g_autofree char *path = make_image(options);
     BlockBackend *blk = open_image(path);
     g_autofree char *data = g_malloc(MiB), *file = NULL;
+    BlockDriverInfo info;
     gsize size;
 
+    g_assert_cmpint(bdrv_get_info(blk_bs(blk), &info), ==, 0);
+    g_assert_true(info.is_encrypted);
     memset(data, 'x', MiB);
     g_assert_cmpint(blk_pwrite(blk, 1000, MiB, data, 0), ==, 0);
     g_assert_cmpmem(data, 1, "x", 1);       /* nor in the guest's memory */

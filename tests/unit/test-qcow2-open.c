@@ -137,6 +137,7 @@ static void test_plain(void)
     g_assert_cmpint(bdi.cluster_size, ==, CLUSTER);
     g_assert_cmpint(blk_get_mapping_unit(blk), ==, CLUSTER);
     g_assert_false(bdi.is_dirty);
+    g_assert_false(bdi.is_encrypted);
     g_assert_true(bdrv_has_zero_init(blk_bs(blk)));
     blk_unref(blk);
     info = info_of("plain");
