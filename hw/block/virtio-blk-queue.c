@@ -16,8 +16,8 @@
  * completion brings another turn, so requests that come meanwhile wait for
  * neither a kick nor an interrupt.
  *
- * A turn is bounded: each popped element takes one of the queue's requests,
- * which come back only from completions, in another round of the loop.
+ * A turn is bounded: no more can be popped than the ring holds before what is
+ * done, some of it at once, has been published.
  */
 #include "qemu/osdep.h"
 #include "virtio-blk-internal.h"

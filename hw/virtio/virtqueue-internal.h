@@ -26,6 +26,13 @@ static inline bool vring_event_needed(uint16_t event, uint16_t new,
     return (uint16_t)(new - event - 1) < (uint16_t)(new - old);
 }
 
+/* Ring entries that are not the driver's: it has not been told of what was
+ * pushed, so it may not have used these for anything else yet. */
+static inline unsigned vq_taken(const VirtQueue *vq)
+{
+    return vq->in_use + vq->pushed;
+}
+
 /* Start @elem; then add its buffers in order. */
 static inline void vq_elem_reset(VirtQueueElement *elem)
 {

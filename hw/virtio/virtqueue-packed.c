@@ -130,7 +130,7 @@ static bool vq_packed_walk(VirtQueue *vq, VirtQueueElement *elem,
             elem->ndescs = n;
             return true;
         }
-        if (n + vq->in_use >= vq->num) {
+        if (n + vq_taken(vq) >= vq->num) {
             virtqueue_set_broken(vq, "a chain longer than the queue");
             return false;
         }
@@ -144,7 +144,7 @@ int vq_packed_pop(VirtQueue *vq, VirtQueueElement *elem)
     const struct vring_packed_desc *next = &vq->pdesc[vq->last_avail];
     struct vring_packed_desc d;
 
-    if (vq->in_use >= vq->num) {
+    if (vq_taken(vq) >= vq->num) {
         return 0;   /* what is there is our own, of the lap before */
     }
     d.flags = GUINT16_FROM_LE(qatomic_load_acquire(&next->flags));
@@ -179,7 +179,7 @@ int vq_packed_resubmit(VirtQueue *vq, VirtQueueElement *elem, uint16_t slot)
         }
         n++;
     }
-    if (n == 0 || n + vq->in_use > vq->num) {
+    if (n == 0 || n + vq_taken(vq) > vq->num) {
         virtqueue_set_broken(vq, "its inflight buffer was changed");
         return -EIO;
     }
@@ -192,7 +192,7 @@ int vq_packed_resubmit(VirtQueue *vq, VirtQueueElement *elem, uint16_t slot)
 
 bool vq_packed_has_work(VirtQueue *vq)
 {
-    return vq->in_use < vq->num &&
+    return vq_taken(vq) < vq->num &&
            vq_packed_is_avail(ring_read16(&vq->pdesc[vq->last_avail].flags),
                               vq->avail_wrap);
 }

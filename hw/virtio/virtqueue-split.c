@@ -156,7 +156,7 @@ static int vq_split_take(VirtQueue *vq, VirtQueueElement *elem, uint16_t head)
                              vq->num);
         return -EIO;
     }
-    if (unlikely(vq->in_use >= vq->num)) {
+    if (unlikely(vq_taken(vq) >= vq->num)) {
         virtqueue_set_broken(vq, "more chains than descriptors");
         return -EIO;
     }

@@ -465,6 +465,49 @@ static void test_fetched_once(Fixture *f, const void *arg)
     expect_used(f, 5, 0);
 }
 
+/* Make the only chain in the ring available once more. */
+static void add_again(Fixture *f, unsigned lap)
+{
+    if (f->vq.packed) {
+        unsigned wrap = lap / SIZE % 2 == 0;
+
+        f->ring.packed.desc[lap % SIZE] = (struct vring_packed_desc) {
+            .addr = f->data, .len = 512,
+            .flags = VRING_DESC_F_WRITE |
+                     (wrap ? 1 << VRING_PACKED_DESC_F_AVAIL
+                           : 1 << VRING_PACKED_DESC_F_USED),
+        };
+    } else {
+        f->ring.split.desc[0] = (struct vring_desc) { f->data, 512,
+                                                      VRING_DESC_F_WRITE, 0 };
+        f->ring.split.avail->ring[lap % SIZE] = 0;
+        f->ring.split.avail->idx = lap + 1;
+    }
+}
+
+/* A driver that takes for used what was pushed, but not published, makes the
+ * device have no more than the ring holds, however fast it is. */
+static void test_not_waiting_for_used(Fixture *f, const void *arg)
+{
+    g_autofree VirtQueueElement *elem = new_elem(f);
+
+    for (unsigned i = 0; i < SIZE; i++) {
+        add_again(f, i);
+        g_assert_cmpint(virtqueue_pop(&f->vq, elem), ==, 1);
+        virtqueue_push(&f->vq, elem, 0);
+    }
+    add_again(f, SIZE);
+    if (f->vq.packed) {
+        g_assert_false(virtqueue_has_work(&f->vq));
+        g_assert_cmpint(virtqueue_pop(&f->vq, elem), ==, 0);
+        virtqueue_flush(&f->vq);
+        add_again(f, SIZE);
+        g_assert_cmpint(virtqueue_pop(&f->vq, elem), ==, 1);
+    } else {
+        expect_broken(f);
+    }
+}
+
 /* ---- Hostile, split ---- */
 
 static void test_split_loop(Fixture *f, const void *arg)
@@ -588,6 +631,7 @@ int main(int argc, char **argv)
     add_both("hostile/table-huge", test_table_huge);
     add_both("hostile/fetched-once", test_fetched_once);
     add_both("hostile/truncated-memory", test_truncated);
+    add_both("hostile/not-waiting-for-used", test_not_waiting_for_used);
     add_test("hostile/loop", SPLIT, test_split_loop);
     add_test("hostile/next-outside-table", SPLIT, test_split_next_outside);
     add_test("hostile/head-outside-table", SPLIT, test_split_head_outside);
