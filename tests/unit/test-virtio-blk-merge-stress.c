@@ -3,15 +3,19 @@
  * virtio-blk: random requests, many of which follow each other, on two rings.
  *
  * Each batch has requests that do not depend on each other, cut into buffers at
- * random, of which some lie side by side; and a place on the disk that fails
- * what touches it.
+ * random, of which some lie side by side; a place on the disk that fails what
+ * touches it; and limits that the device is told.  Meanwhile a thread drains
+ * the disk and holds requests back, and the rings are stopped and the front
+ * end hangs up, at any time.
  *
  * Merged or not, each request must have the status that it would have had
- * alone, and the disk and what was read be as in a model.
+ * alone, and the disk, what was read and the memory round it be as in a model.
  */
 #include "qemu/osdep.h"
 #include "fake-server.h"
+#include "qemu/atomic.h"
 #include <linux/virtio_blk.h>
+#include <sys/socket.h>
 
 #define WAIT_MS 20000
 #define BATCHES (QEMU_TSAN ? 20 : 100)
@@ -56,6 +60,7 @@ typedef struct Stress {
     uint32_t type;                  /* … what it was … */
     unsigned ring;                  /* … and where */
     uint64_t total, done;           /* requests, of all batches */
+    bool stopping;                  /* atomic */
 } Stress;
 
 static int dice(int sides)
@@ -64,6 +69,11 @@ static int dice(int sides)
 }
 
 /* ---- What is asked for ---- */
+
+static bool is_rw(const Op *op)
+{
+    return op->type == VIRTIO_BLK_T_IN || op->type == VIRTIO_BLK_T_OUT;
+}
 
 /* Requests of one batch may end in any order: none may see that. */
 static bool touch(Stress *s, const Op *op)
@@ -103,15 +113,26 @@ static void choose_op(Stress *s, Op *op)
 {
     s->ring = dice(16) ? s->ring : dice(RINGS);
     *op = (Op) { .ring = s->ring, .want = VIRTIO_BLK_S_OK };
-    choose_place(s, op);
+    switch (dice(25)) {
+    case 0:
+        op->type = VIRTIO_BLK_T_FLUSH;
+        break;
+    case 1:
+        op->type = 77;
+        op->want = VIRTIO_BLK_S_UNSUPP;
+        break;
+    default:
+        choose_place(s, op);
+    }
 }
 
 /* What the request is to come to, alone. */
 static void foretell(Stress *s, Op *op)
 {
-    if (op->offset + op->bytes > FAKE_DISK_SIZE ||
-        (op->offset < s->bad_offset + s->bad_bytes &&
-         s->bad_offset < op->offset + op->bytes)) {
+    if (is_rw(op) &&
+        (op->offset + op->bytes > FAKE_DISK_SIZE ||
+         (op->offset < s->bad_offset + s->bad_bytes &&
+          s->bad_offset < op->offset + op->bytes))) {
         op->want = VIRTIO_BLK_S_IOERR;
     }
 }
@@ -133,6 +154,20 @@ static void choose_batch(Stress *s)
     }
 }
 
+static void choose_limits(Stress *s)
+{
+    static const int64_t transfers[] = { 0, 0, 8 * KiB, 64 * KiB };
+    static const int64_t units[] = { 0, 512, 64 * KiB, 1 * MiB };
+    static const int iovs[] = { IOV_MAX, IOV_MAX, 1, 7 };
+    BlockBackend *blk = s->server->blk;
+
+    fake_blk_set_bad(blk, s->bad_offset, s->bad_bytes);
+    fake_blk_set_max_transfer(blk, transfers[dice(4)]);
+    fake_blk_set_mapping_unit(blk, units[dice(4)]);
+    fake_blk_set_max_iov(blk, iovs[dice(4)]);
+    fake_blk_set_detects_zeroes(blk, dice(8) == 0);
+}
+
 /*
  * ---- Its buffers ----
  *
@@ -144,6 +179,11 @@ enum { DATA, ELSE, REGIONS_PER_RING };
 static void *host(Stress *s, uint64_t gpa, uint64_t len)
 {
     return vufe_mem_ptr(&s->fe->mem, gpa, len);
+}
+
+static VufeRegion *region(Stress *s, unsigned ring, unsigned what)
+{
+    return &s->fe->mem.regions[ring * REGIONS_PER_RING + what];
 }
 
 static uint64_t place(Stress *s, const Op *op, unsigned what, uint64_t len)
@@ -198,10 +238,12 @@ static unsigned add_header(Stress *s, const Op *op, VufeBuf *bufs)
         .sector = GUINT64_TO_LE(op->offset / SECTOR),
     };
     uint64_t gpa = place(s, op, ELSE, sizeof(hdr));
+    unsigned cut = dice(4) ? sizeof(hdr) : 1 + dice(sizeof(hdr) - 1);
 
     memcpy(host(s, gpa, sizeof(hdr)), &hdr, sizeof(hdr));
-    bufs[0] = (VufeBuf) { gpa, sizeof(hdr), false };
-    return 1;
+    bufs[0] = (VufeBuf) { gpa, cut, false };
+    bufs[1] = (VufeBuf) { gpa + cut, sizeof(hdr) - cut, false };
+    return cut < sizeof(hdr) ? 2 : 1;
 }
 
 static unsigned add_status(Stress *s, Op *op, VufeBuf *bufs, unsigned n)
@@ -303,12 +345,77 @@ static void check_op(Stress *s, const Op *op)
     }
 }
 
+/* What lies between the pieces nobody may have written. */
+static void check_gaps(Stress *s, unsigned ring, uint64_t start)
+{
+    const VufeRegion *r = region(s, ring, DATA);
+    g_autofree uint8_t *mine = g_malloc0(r->used + 1);
+
+    for (unsigned i = 0; i < s->n_ops; i++) {
+        const Op *op = &s->ops[i];
+
+        for (unsigned k = 0; op->ring == ring && k < op->n; k++) {
+            bool status = op->joined && k + 1 == op->n;
+
+            memset(mine + op->pieces[k].gpa - r->gpa, 1,
+                   op->pieces[k].len + status);
+        }
+    }
+    for (uint64_t i = start; i < r->used; i++) {
+        g_assert_true(mine[i] || r->host[i] == CANARY);
+    }
+}
+
 static void check_disk(Stress *s)
 {
     g_autofree uint8_t *disk = g_malloc(FAKE_DISK_SIZE);
 
     fake_blk_get(s->server->blk, 0, disk, FAKE_DISK_SIZE);
     g_assert_cmpmem(disk, FAKE_DISK_SIZE, s->disk, FAKE_DISK_SIZE);
+}
+
+/* ---- What happens meanwhile ---- */
+
+static void *meddle(void *opaque)
+{
+    Stress *s = opaque;
+    BlockBackend *blk = s->server->blk;
+
+    while (!qatomic_read(&s->stopping)) {
+        fake_blk_hold(blk, true);
+        fake_blk_drain_begin(blk);
+        fake_blk_drain_end(blk);
+        fake_blk_hold(blk, false);
+        fake_blk_drain_begin(blk);
+        fake_blk_drain_end(blk);
+        g_usleep(100);      /* or the rings would hardly run */
+    }
+    return NULL;
+}
+
+/* The next one is served when all of this one's requests are done; then the
+ * used index says how far it came. */
+static void hang_up(Stress *s)
+{
+    shutdown(s->fe->conn.fd, SHUT_RDWR);
+    vufe_close(fake_server_connect(s->server, NULL));
+    g_assert_cmpint(vufe_reconnect(s->fe), ==, 0);
+}
+
+static void disturb(Stress *s)
+{
+    unsigned ring = dice(RINGS);
+
+    switch (dice(100)) {
+    case 0:
+    case 1:
+        g_assert_cmpint(vufe_stop_ring(s->fe, ring), ==, 0);
+        g_assert_cmpint(vufe_start_ring(s->fe, ring), ==, 0);
+        break;
+    case 2:
+        hang_up(s);
+        break;
+    }
 }
 
 /* ---- A batch ---- */
@@ -330,6 +437,7 @@ static void submit(Stress *s)
         s->total++;
         if (dice(20) == 0) {
             kick_all(s);
+            disturb(s);
             reap(s);
         }
     }
@@ -341,7 +449,7 @@ static void batch(Stress *s)
     VufeMem before = s->fe->mem;
 
     choose_batch(s);
-    fake_blk_set_bad(s->server->blk, s->bad_offset, s->bad_bytes);
+    choose_limits(s);
     for (unsigned i = 0; i < s->n_ops; i++) {
         place_data(s, &s->ops[i]);
         if (s->ops[i].type == VIRTIO_BLK_T_OUT) {
@@ -357,6 +465,9 @@ static void batch(Stress *s)
     }
     check_disk(s);
     for (unsigned i = 0; i < RINGS * REGIONS_PER_RING; i++) {
+        if (i % REGIONS_PER_RING == DATA) {
+            check_gaps(s, i / REGIONS_PER_RING, before.regions[i].used);
+        }
         s->fe->mem.regions[i].used = before.regions[i].used;
     }
 }
@@ -371,13 +482,17 @@ static void test_stress(const void *arg)
         .event_idx = true,
     };
     g_autofree Stress *s = g_new0(Stress, 1);
+    QemuThread meddler;
 
     s->server = fake_server_new(true, SECTOR);
     s->fe = fake_server_connect(s->server, &opts);
     s->disk = g_malloc0(FAKE_DISK_SIZE);
+    g_assert_cmpint(qemu_thread_create(&meddler, "meddler", meddle, s), ==, 0);
     for (int i = 0; i < BATCHES; i++) {
         batch(s);
     }
+    qatomic_set(&s->stopping, true);
+    qemu_thread_join(&meddler);
     g_assert_cmpint(fake_server_stat(s->server, "requests"), ==, s->total);
     g_assert_cmpint(fake_server_stat(s->server, "errors"), >, BATCHES / 10);
     g_assert_cmpint(fake_server_stat(s->server, "merged"), >, BATCHES);
