@@ -22,6 +22,7 @@
 #include "qemu/osdep.h"
 #include "block/block-backend.h"
 #include "qcow2-check.h"
+#include "qcow2-header.h"
 #include "qcow2-snapshot.h"
 #include "qemu/atomic.h"
 #include "qemu/error.h"
@@ -189,6 +190,38 @@ static int shorten_table(Qcow2Check *chk)
     return 0;
 }
 
+static int bad_offset(void)
+{
+    error_report("ERROR snapshot table offset invalid");
+    return -EINVAL;
+}
+
+/* There are no snapshots, but the offset says where, and nobody opens the image
+ * if it makes no sense.  It refers to nothing, so nothing is lost. */
+static int check_no_table(Qcow2Check *chk)
+{
+    BDRVQcow2State *s = chk->s;
+    uint64_t offset = s->snapshots_offset;
+    int ret;
+
+    if (qcow2_table_range_ok(offset, 0, 1, s->cluster_size)) {
+        return 0;
+    }
+    if (!fixes(chk)) {
+        return bad_offset();
+    }
+    qcow2_check_say("Repairing snapshot table offset 0x%" PRIx64 "\n", offset);
+    driver_lock(&s->lock);
+    s->snapshots_offset = 0;
+    ret = qcow2_update_header(chk->bs);
+    if (ret < 0) {
+        s->snapshots_offset = offset;
+    }
+    driver_unlock(&s->lock);
+    chk->res->corruptions_fixed += ret == 0;
+    return ret;
+}
+
 int qcow2_check_snapshot_table(Qcow2Check *chk)
 {
     uint64_t offset = chk->s->snapshots_offset;
@@ -198,13 +231,12 @@ int qcow2_check_snapshot_table(Qcow2Check *chk)
 
     chk->n_snapshots = chk->s->nb_snapshots;
     if (!chk->n_snapshots) {
-        return 0;
+        return check_no_table(chk);
     }
     ret = chk->n_snapshots > QCOW2_MAX_SNAPSHOTS ? limit_snapshots(chk) : 0;
     if (ret == 0 && ((offset & (chk->s->cluster_size - 1)) ||
                      offset > INT64_MAX - 2 * QCOW2_MAX_SNAPSHOT_TABLE)) {
-        error_report("ERROR snapshot table offset invalid");
-        ret = -EINVAL;
+        ret = bad_offset();
     }
     if (ret < 0) {
         chk->n_snapshots = 0;

@@ -234,6 +234,13 @@ static void hurt_snapshot_past_end(uint8_t *d)
     stq_be_p(d + 64, UINT64_C(1) << 40);
 }
 
+/* None, at a place where none can be. */
+static void hurt_snapshot_none(uint8_t *d)
+{
+    stl_be_p(d + 60, 0);
+    stq_be_p(d + 64, 8);
+}
+
 /* With all refcounts lost, a new table needs the new ones. */
 static void hurt_snapshot_all(uint8_t *d)
 {
@@ -272,6 +279,7 @@ static const Damage damages[] = {
     { "snapshot-endless", hurt_snapshot_endless, -EFBIG, true },
     { "snapshot-over", hurt_snapshot_over, -EFBIG, true },
     { "snapshot-past-end", hurt_snapshot_past_end, 0, true },
+    { "snapshot-none", hurt_snapshot_none, -EINVAL, true },
     { "snapshot-all", hurt_snapshot_all },
 };
 
