@@ -6,6 +6,7 @@
  */
 #include "qemu/osdep.h"
 #include "block/dirty-bitmap.h"
+#include "block/snapshot.h"
 #include "qcow2-image.h"
 #include "qemu/bswap.h"
 
@@ -616,6 +617,28 @@ static void test_lie(const void *opaque)
     }
 }
 
+/* A check does not call an image sound that does not open. */
+static void test_lie_found(const void *opaque)
+{
+    const Lie *lie = opaque;
+    g_autoptr(Qcow2Image) img = NULL;
+    BdrvCheckResult res = { 0 };
+    BlockBackend *blk;
+    int ret;
+
+    if (!qcow2_image_can_run()) {
+        return;
+    }
+    img = image_with_two();
+    tell_lie(img, lie->where, lie->bytes, lie->value);
+    blk = open_flags(img, BDRV_O_CHECK, NULL);
+    if (blk) {
+        ret = bdrv_check(blk_bs(blk), &res, 0);
+        g_assert_cmpint(ret < 0 || res.corruptions > 0, ==, lie->why != NULL);
+        blk_unref(blk);
+    }
+}
+
 /* What breaks bitmaps does not keep anybody from looking or repairing. */
 static void test_lie_checked(void)
 {
@@ -785,8 +808,11 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < ARRAY_SIZE(lies); i++) {
         g_autofree char *path = g_strdup_printf("/qcow2-bitmap/lie/%s",
                                                 lies[i].name);
+        g_autofree char *found = g_strdup_printf("/qcow2-bitmap/lie-found/%s",
+                                                 lies[i].name);
 
         g_test_add_data_func(path, &lies[i], test_lie);
+        g_test_add_data_func(found, &lies[i], test_lie_found);
     }
     T("lie/can-be-looked-at", test_lie_checked);
     T("lie/amplified", test_lie_amplified);
