@@ -220,11 +220,11 @@ static unsigned count_same(const BDRVQcow2State *s, uint64_t bitmap,
     return ctz64(differ >> sc | UINT64_C(1) << (QCOW2_SUBCLUSTERS - sc));
 }
 
-/* "Raw external data": its clusters are where the guest's are. */
+/* "The offset must match the guest offset" in an external data file. */
 static bool is_misplaced(const BDRVQcow2State *s, const Run *run,
                          const Qcow2Extent *p)
 {
-    return s->data_file_raw && type_has_host(p->type) &&
+    return s->has_data_file && type_has_host(p->type) &&
            p->host_offset != run->offset + run->e->bytes;
 }
 

@@ -332,6 +332,8 @@ static const Lie lies[] = {
       COMPRESSED_AT(0, 256, 16), -EIO },
     { "compressed with a data file", "data_file=$PWD/data", 0, ALL_BITS,
       COMPRESSED_AT(0, 1, 16), -EIO },
+    { "data file, elsewhere", "data_file=$PWD/data", 0, QCOW2_L2_OFFSET_MASK,
+      0x10000, -EIO },
     { "raw data file, elsewhere", "data_file=$PWD/data,data_file_raw=on", 0,
       QCOW2_L2_OFFSET_MASK, 0x10000, -EIO },
     { "subcluster both allocated and zero", "extended_l2=on", 1, NO_BITS,
