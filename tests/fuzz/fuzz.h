@@ -7,8 +7,8 @@
  * A target calls fuzz_fail() if it is not.
  *
  * The image is a disk in memory (tests/lib/write-log.h) below a node of the
- * format; backing and data files are not opened: an input must not choose files
- * of this machine's.
+ * format, and so is its data file, if it says that there is one; backing files
+ * are not opened.  So no input chooses files of this machine's.
  *
  * The same targets are driven by libFuzzer and AFL++ (engine.c), and by
  * replay.c, which is the bounded test.  Control thread, all of it.
@@ -46,6 +46,7 @@ void fuzz_fail(const char *format, ...) G_GNUC_PRINTF(1, 2) G_GNUC_NORETURN;
 
 typedef struct FuzzImage {
     WriteLogDisk *disk;
+    WriteLogDisk *data;         /* the data file; or NULL */
 } FuzzImage;
 
 FuzzImage *fuzz_image_new(const uint8_t *data, size_t size);
@@ -56,12 +57,23 @@ void fuzz_image_free(FuzzImage *img);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(FuzzImage, fuzz_image_free)
 
 /* By qcow2, with small caches, and @flags (BDRV_O_…), without its backing
- * file.  NULL: refused. */
+ * file, with the password "pass".  NULL: refused. */
 BlockBackend *fuzz_image_open(FuzzImage *img, int flags);
 /* If FUZZ_KEEP names a file: write the image there, as it is now. */
 void fuzz_image_keep(const FuzzImage *img);
-/* Fails if anything was written since the image was made. */
-void fuzz_image_assert_unchanged(FuzzImage *img);
+/* What its header says. */
+bool fuzz_image_has_snapshots(const FuzzImage *img);
+bool fuzz_image_is_encrypted(const FuzzImage *img);
+/* With LUKS: a key takes 250 KiB of an image, so that no input has one.  It is
+ * opened with BDRV_O_NO_IO only. */
+bool fuzz_image_is_locked(const FuzzImage *img);
+/* Make the file as long as a refcount block can tell, so that refcounts of what
+ * was behind its end are looked at. */
+void fuzz_image_lengthen(FuzzImage *img);
+/* How often anything was written since the image was made. */
+unsigned fuzz_image_changes(const FuzzImage *img);
+/* Fails if anything was. */
+void fuzz_image_assert_unchanged(const FuzzImage *img);
 /* How much may be wrong with an image that is sound. */
 typedef enum FuzzSoundness {
     FUZZ_PRISTINE,              /* nothing at all, and its header can grow */
