@@ -26,7 +26,9 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size <= FUZZ_MAX_INPUT) {
+        fuzz_memory_begin();
         FUZZ_TARGET(data, size);
+        fuzz_memory_end();
     }
     return 0;
 }

@@ -26,6 +26,7 @@ void fuzz_init(void)
     /* The driver says a lot about broken images.  Sanitizers, and we, write to
      * the descriptor. */
     stderr = fopen("/dev/null", "w");
+    fuzz_memory_init();
     write_log_register();
     graph = block_graph_new();
     if (!stderr || !graph ||

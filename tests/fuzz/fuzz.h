@@ -42,6 +42,18 @@ void fuzz_init(void);
 /* Says what is wrong with the program, and aborts. */
 void fuzz_fail(const char *format, ...) G_GNUC_PRINTF(1, 2) G_GNUC_NORETURN;
 
+/* ---- fuzz-memory.c ---- */
+
+/* For one allocation; for all of a target at a moment. */
+#define FUZZ_MAX_ALLOCATION (40 * MiB)
+#define FUZZ_MAX_MEMORY (128 * MiB)
+
+/* Once, by fuzz_init(). */
+void fuzz_memory_init(void);
+/* From begin to end it is a failure to take more. */
+void fuzz_memory_begin(void);
+void fuzz_memory_end(void);
+
 /* ---- fuzz-image.c: an image in memory ---- */
 
 typedef struct FuzzImage {

@@ -21,10 +21,14 @@
 #include "qemu/osdep.h"
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include "fuzz.h"
 
+/* Of an input: by the clock, in case it waits for ever, and of processor time,
+ * whatever else the machine does. */
 #define SECONDS_AN_INPUT 60
+#define CPU_SECONDS_AN_INPUT (QEMU_ASAN || QEMU_TSAN ? 30 : 3)
 #define MAX_RSS (INT64_C(1) << 30)
 #define DEFAULT_COUNT 150
 
@@ -185,6 +189,15 @@ static void unpack(const Input *in)
 /* Seeds are counted where the parent sees them. */
 static volatile uint32_t *seed_now;
 
+static void set_limit(time_t seconds)
+{
+    struct itimerval limit = { .it_value.tv_sec = seconds };
+
+    if (setitimer(ITIMER_PROF, &limit, NULL) < 0) {
+        abort();
+    }
+}
+
 static void run_one(const Input *in, const FuzzTarget *t, uint32_t seed)
 {
     size_t size;
@@ -195,7 +208,11 @@ static void run_one(const Input *in, const FuzzTarget *t, uint32_t seed)
     g_free(data);
     *seed_now = seed;
     alarm(SECONDS_AN_INPUT);
+    set_limit(CPU_SECONDS_AN_INPUT);
+    fuzz_memory_begin();
     t->run(exact, size);
+    fuzz_memory_end();
+    set_limit(0);
     alarm(0);
 }
 
