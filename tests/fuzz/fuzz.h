@@ -160,5 +160,8 @@ bool fuzz_layout_is_table(const FuzzLayout *l, uint64_t offset,
 /* Change a few fields of the image in @data; it may become longer, up to
  * @max_size.  The new size. */
 size_t fuzz_mutate(uint8_t *data, size_t size, size_t max_size, uint32_t seed);
+/* Put tables of @other into the image in @data, where it has tables.  @size. */
+size_t fuzz_mix(uint8_t *data, size_t size, const uint8_t *other,
+                size_t other_size, uint32_t seed);
 
 #endif

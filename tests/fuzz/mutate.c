@@ -4,7 +4,9 @@
  * same image.
  *
  * A group of fields is picked first, so that a header of twenty fields is
- * changed as often as tables of thousands of entries.
+ * changed as often as tables of thousands of entries.  Some changes are of a
+ * table as a whole: it is emptied, filled, overwritten by another, or moved
+ * with whoever refers to it.  Images can be mixed, too.
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
@@ -172,6 +174,112 @@ static void change_byte(Mutation *m)
     m->data[below(m, m->size)] = g_rand_int(m->rand);
 }
 
+/* ---- Tables ---- */
+
+/* What of a table is in the image; its bytes may be 0. */
+static FuzzTable pick_table(Mutation *m, const FuzzLayout *l)
+{
+    FuzzTable t = { 0 };
+
+    if (l->tables->len > 0) {
+        t = g_array_index(l->tables, FuzzTable, below(m, l->tables->len));
+    }
+    t.offset = MIN(t.offset, l->size);
+    t.bytes = MIN(t.bytes, l->size - t.offset);
+    return t;
+}
+
+/* All of @t, or some of its words. */
+static FuzzTable pick_part(Mutation *m, FuzzTable t)
+{
+    uint32_t words = t.bytes / 8, first = words ? below(m, words) : 0;
+
+    if (words == 0 || below(m, 2)) {
+        return t;
+    }
+    return (FuzzTable){ t.offset + first * 8,
+                        (1 + below(m, words - first)) * UINT64_C(8) };
+}
+
+/* Of @l, another image perhaps, over one of ours. */
+static void copy_table(Mutation *m, const FuzzLayout *l)
+{
+    FuzzTable from = pick_table(m, l), to = pick_table(m, m->l);
+
+    from = pick_part(m, from);
+    memmove(m->data + to.offset, l->data + from.offset,
+            MIN(from.bytes, m->size - to.offset));
+}
+
+static void fill_table(Mutation *m)
+{
+    FuzzTable t = pick_part(m, pick_table(m, m->l));
+    static const uint8_t values[] = { 0, 0, 0, 1, 0x80, 0xff };
+
+    memset(m->data + t.offset, values[below(m, ARRAY_SIZE(values))], t.bytes);
+}
+
+/* Each entry becomes that of its neighbour. */
+static void shift_table(Mutation *m)
+{
+    FuzzTable t = pick_part(m, pick_table(m, m->l));
+    uint64_t step = below(m, 2) ? 8 : 2;
+
+    if (t.bytes > step) {
+        memmove(m->data + t.offset + step, m->data + t.offset, t.bytes - step);
+    }
+}
+
+static void point_to(Mutation *m, uint64_t from, uint64_t to)
+{
+    for (int i = 0; i < FUZZ_GROUPS; i++) {
+        const GArray *fields = m->l->fields[i];
+
+        for (guint k = 0; k < fields->len; k++) {
+            const FuzzField *f = &g_array_index(fields, FuzzField, k);
+
+            if (f->width == 8 && (load(m, f) & OFFSET_MASK) == from) {
+                store(m, f, with_offset(load(m, f), to));
+            }
+        }
+    }
+}
+
+/* To the end, or behind it, and who referred to it does still.  What it was
+ * stays, to be leaked or taken for data. */
+static void move_table(Mutation *m)
+{
+    FuzzTable t = pick_table(m, m->l);
+    uint64_t to = behind_end(m), end = to + t.bytes;
+
+    if (t.offset == 0 || t.bytes == 0 || end > m->max_size) {
+        return;
+    }
+    memset(m->data + m->size, 0, end - m->size);
+    memcpy(m->data + to, m->data + t.offset, t.bytes);
+    m->size = end;
+    point_to(m, t.offset, to);
+}
+
+static void change_table(Mutation *m)
+{
+    switch (below(m, 4)) {
+    case 0:
+        copy_table(m, m->l);
+        break;
+    case 1:
+        fill_table(m);
+        break;
+    case 2:
+        shift_table(m);
+        break;
+    default:
+        move_table(m);
+    }
+}
+
+/* ---- All ---- */
+
 size_t fuzz_mutate(uint8_t *data, size_t size, size_t max_size, uint32_t seed)
 {
     Mutation m = { .data = data, .size = size, .max_size = max_size };
@@ -188,6 +296,8 @@ size_t fuzz_mutate(uint8_t *data, size_t size, size_t max_size, uint32_t seed)
             change_size(&m);
         } else if (what == 1) {
             change_byte(&m);
+        } else if (what < 6) {
+            change_table(&m);
         } else {
             change_field(&m);
         }
@@ -195,4 +305,20 @@ size_t fuzz_mutate(uint8_t *data, size_t size, size_t max_size, uint32_t seed)
     }
     g_rand_free(m.rand);
     return m.size;
+}
+
+size_t fuzz_mix(uint8_t *data, size_t size, const uint8_t *other,
+                size_t other_size, uint32_t seed)
+{
+    g_autoptr(FuzzLayout) l = fuzz_layout_new(other, other_size);
+    Mutation m = { .data = data, .size = size, .max_size = size };
+
+    m.rand = g_rand_new_with_seed(seed);
+    for (uint32_t n = 1 + below(&m, 3); n > 0; n--) {
+        m.l = fuzz_layout_new(data, size);
+        copy_table(&m, l);
+        fuzz_layout_free(m.l);
+    }
+    g_rand_free(m.rand);
+    return size;
 }
