@@ -34,50 +34,9 @@
 #ifdef __linux__
 #include <sys/mman.h>
 #endif
-#include "qemu/atomic.h"
 #include "block/block-backend.h"
+#include "qcow2-cache-int.h"
 #include "qcow2-copies.h"
-
-/* What "used" holds: not passed by the hand, not by clean_unused, since. */
-enum {
-    USED_CLOCK = 1 << 0,
-    USED_CLEAN = 1 << 1,
-    USED_BOTH  = USED_CLOCK | USED_CLEAN,
-};
-
-struct Qcow2Table {
-    /* Atomic.  Words of their own: compilers join neighbouring flags. */
-    uint64_t seq;                   /* odd: do not believe what you see */
-    int64_t offset;                 /* 0: none */
-    uint32_t next;                  /* of the bucket: 1 + its number */
-    uint32_t used;
-    /* Constant. */
-    Qcow2Cache *cache;
-    uint64_t *words;                /* atomic; big-endian */
-    /* Under the lock. */
-    ListNode dirty_node;            /* c->dirty */
-    bool loading;
-    bool stale;                     /* forgotten while it was loaded */
-    bool dirty;
-    bool writing;                   /* a copy is to be written */
-} __attribute__((aligned(64)));
-
-struct Qcow2Cache {
-    /* Constant. */
-    size_t table_size;              /* bytes */
-    unsigned table_shift;
-    unsigned n_tables;
-    unsigned bucket_bits;
-    uint32_t *buckets;              /* atomic: 1 + number of the first */
-    Qcow2Table *tables;
-    uint8_t *data;
-    /* Under the lock. */
-    unsigned n_touched;             /* slots from here on are still fresh */
-    unsigned hand;
-    List dirty;
-    unsigned n_dirty;
-    unsigned n_writing;
-};
 
 /* Steps along a chain that a reader believes in; under the lock it is whole. */
 #define MAX_STEPS 16
@@ -123,35 +82,6 @@ void qcow2_cache_free(Qcow2Cache *c)
 
 /* ---- Finding ---- */
 
-static uint32_t *bucket_of(const Qcow2Cache *c, int64_t offset)
-{
-    uint64_t h = ((uint64_t)offset >> c->table_shift) * 0x9e3779b97f4a7c15u;
-
-    return &c->buckets[h >> (64 - c->bucket_bits)];
-}
-
-static Qcow2Table *find(const Qcow2Cache *c, int64_t offset, int max_steps)
-{
-    uint32_t i = qatomic_load_acquire(bucket_of(c, offset));
-
-    while (i && max_steps--) {
-        Qcow2Table *t = &c->tables[i - 1];
-
-        if (qatomic_read(&t->offset) == offset) {
-            return t;
-        }
-        i = qatomic_load_acquire(&t->next);
-    }
-    return NULL;
-}
-
-static void mark_used(Qcow2Table *t)
-{
-    if (qatomic_read(&t->used) != USED_BOTH) {
-        qatomic_set(&t->used, USED_BOTH);
-    }
-}
-
 /* False: the slot has changed meanwhile. */
 static bool try_peek(Qcow2Table *t, int64_t offset, unsigned index,
                      unsigned n, uint64_t *words)
@@ -172,13 +102,13 @@ bool qcow2_cache_peek(Qcow2Cache *c, int64_t offset, unsigned index,
                       unsigned n, uint64_t *words)
 {
     for (int tries = 0; tries < MAX_TRIES; tries++) {
-        Qcow2Table *t = find(c, offset, MAX_STEPS);
+        Qcow2Table *t = qcow2_cache_find(c, offset, MAX_STEPS);
 
         if (!t) {
             return false;
         }
         if (likely(try_peek(t, offset, index, n, words))) {
-            mark_used(t);
+            qcow2_table_mark_used(t);
             return true;
         }
         cpu_relax();
@@ -187,16 +117,6 @@ bool qcow2_cache_peek(Qcow2Cache *c, int64_t offset, unsigned index,
 }
 
 /* ---- Changing a slot, under the lock ---- */
-
-static void begin_change(Qcow2Table *t)
-{
-    qatomic_set(&t->seq, t->seq | 1);
-}
-
-static void end_change(Qcow2Table *t)
-{
-    qatomic_store_release(&t->seq, t->seq + 1);
-}
 
 static void store_word(Qcow2Table *t, unsigned index, uint64_t be)
 {
@@ -210,7 +130,7 @@ static uint32_t number_of(const Qcow2Table *t)
 
 static void link_table(Qcow2Table *t, int64_t offset)
 {
-    uint32_t *bucket = bucket_of(t->cache, offset);
+    uint32_t *bucket = qcow2_cache_bucket(t->cache, offset);
 
     qatomic_store_release(&t->offset, offset);
     qatomic_store_release(&t->next, qatomic_read(bucket));
@@ -220,7 +140,7 @@ static void link_table(Qcow2Table *t, int64_t offset)
 static void unlink_table(Qcow2Table *t)
 {
     Qcow2Cache *c = t->cache;
-    uint32_t *link = bucket_of(c, t->offset);
+    uint32_t *link = qcow2_cache_bucket(c, t->offset);
 
     while (*link != number_of(t)) {
         link = &c->tables[*link - 1].next;
@@ -229,34 +149,13 @@ static void unlink_table(Qcow2Table *t)
     qatomic_store_release(&t->offset, 0);
 }
 
-static void set_dirty(Qcow2Table *t, bool dirty)
-{
-    if (t->dirty == dirty) {
-        return;
-    }
-    t->dirty = dirty;
-    if (dirty) {
-        list_push_back(&t->cache->dirty, &t->dirty_node);
-        t->cache->n_dirty++;
-    } else {
-        list_remove(&t->dirty_node);
-        t->cache->n_dirty--;
-    }
-}
-
-static void set_writing(Qcow2Table *t, bool writing)
-{
-    t->cache->n_writing += writing - t->writing;
-    t->writing = writing;
-}
-
 /* The slot holds nothing any more.  Its count stays odd. */
 static void drop(Qcow2Table *t)
 {
-    begin_change(t);
+    qcow2_table_begin_change(t);
     unlink_table(t);
-    set_dirty(t, false);
-    set_writing(t, false);
+    qcow2_table_set_dirty(t, false);
+    qcow2_table_set_writing(t, false);
     qatomic_set(&t->used, 0);
 }
 
@@ -347,14 +246,14 @@ find_or_take(BlockDriverState *bs, Qcow2Cache *c, int64_t offset,
     for (;;) {
         int ret;
 
-        *t = find(c, offset, INT_MAX);
+        *t = qcow2_cache_find(c, offset, INT_MAX);
         if (*t && (*t)->loading) {
             driver_wait(&s->cond, &s->lock);
             continue;
         }
         *found = *t;
         if (*t) {
-            mark_used(*t);
+            qcow2_table_mark_used(*t);
             return 0;
         }
         *t = take_slot(c);
@@ -378,11 +277,11 @@ static void fill(Qcow2Table *t, const uint64_t *buf)
     size_t n = t->cache->table_size / sizeof(uint64_t);
     uint64_t *words = t->words;
 
-    begin_change(t);
+    qcow2_table_begin_change(t);
     for (size_t i = 0; i < n; i++) {
         qatomic_store_release(&words[i], buf ? buf[i] : 0);
     }
-    end_change(t);
+    qcow2_table_end_change(t);
 }
 
 /* Tables that lie one behind the other in the file, loading. */
@@ -405,11 +304,12 @@ static void read_ahead(const BDRVQcow2State *s, Qcow2Cache *c, Batch *b)
     int64_t size = c->table_size;
     int64_t next = b->tables[0]->offset + size;
 
-    if (!find(c, next - 2 * size, INT_MAX)) {
+    if (!qcow2_cache_find(c, next - 2 * size, INT_MAX)) {
         return;
     }
     while (b->n < MIN(MAX_BATCH, c->n_tables / 4) &&
-           (next & (s->cluster_size - 1)) && !find(c, next, INT_MAX)) {
+           (next & (s->cluster_size - 1)) &&
+           !qcow2_cache_find(c, next, INT_MAX)) {
         Qcow2Table *t = take_slot(c);
 
         if (!t) {
@@ -531,19 +431,19 @@ void qcow2_table_set64(BDRVQcow2State *s, Qcow2Table *t, unsigned index,
                        uint64_t value)
 {
     qcow2_table_mark_dirty(s, t);
-    begin_change(t);
+    qcow2_table_begin_change(t);
     store_word(t, index, GUINT64_TO_BE(value));
-    end_change(t);
+    qcow2_table_end_change(t);
 }
 
 void qcow2_table_set_pair(BDRVQcow2State *s, Qcow2Table *t, unsigned index,
                           uint64_t first, uint64_t second)
 {
     qcow2_table_mark_dirty(s, t);
-    begin_change(t);
+    qcow2_table_begin_change(t);
     store_word(t, index, GUINT64_TO_BE(first));
     store_word(t, index + 1, GUINT64_TO_BE(second));
-    end_change(t);
+    qcow2_table_end_change(t);
 }
 
 uint8_t *qcow2_table_bytes(Qcow2Table *t)
@@ -553,7 +453,7 @@ uint8_t *qcow2_table_bytes(Qcow2Table *t)
 
 void qcow2_table_mark_dirty(BDRVQcow2State *s, Qcow2Table *t)
 {
-    set_dirty(t, true);
+    qcow2_table_set_dirty(t, true);
     qatomic_store_release(&s->metadata_dirty, true);
 }
 
@@ -585,7 +485,7 @@ void qcow2_cache_forget(Qcow2Cache *c, int64_t offset, int64_t bytes)
     }
     for (i = QEMU_ALIGN_DOWN(offset, (int64_t)c->table_size); i < end;
          i += c->table_size) {
-        Qcow2Table *t = find(c, i, INT_MAX);
+        Qcow2Table *t = qcow2_cache_find(c, i, INT_MAX);
 
         if (t && i >= offset) {
             forget_table(t);
@@ -689,8 +589,8 @@ int qcow2_cache_copy_dirty(BlockDriverState *bs, Qcow2Cache *c,
     }
     while ((node = c->dirty.head.next) != &c->dirty.head) {
         order[n] = list_entry(node, Qcow2Table, dirty_node);
-        set_dirty(order[n], false);
-        set_writing(order[n++], true);
+        qcow2_table_set_dirty(order[n], false);
+        qcow2_table_set_writing(order[n++], true);
     }
     qsort(order, n, sizeof(*order), compare_offsets);
     for (unsigned i = 0; i < n; i++) {
@@ -702,12 +602,12 @@ int qcow2_cache_copy_dirty(BlockDriverState *bs, Qcow2Cache *c,
 /* The copy of the table at @offset is written, or has failed to be. */
 static void end_write(Qcow2Cache *c, int64_t offset, bool failed)
 {
-    Qcow2Table *t = find(c, offset, INT_MAX);
+    Qcow2Table *t = qcow2_cache_find(c, offset, INT_MAX);
 
     if (t && t->writing) {
-        set_writing(t, false);
+        qcow2_table_set_writing(t, false);
         if (failed) {
-            set_dirty(t, true);
+            qcow2_table_set_dirty(t, true);
         }
     }
 }
