@@ -3,7 +3,8 @@
  * qcow2: what the files of the cache of tables share; qcow2-cache.c says how it
  * works.
  *
- *   qcow2-cache.c        what is in a table, for readers without the lock too
+ *   qcow2-cache.c        tables, and who looks at them
+ *   qcow2-cache-write.c  how what is dirty reaches the disk
  *
  * All but the look-up and "used" need the lock.
  */

@@ -365,6 +365,11 @@ void qcow2_table_mark_dirty(BDRVQcow2State *s, Qcow2Table *t)
  * cache, dirty or not. */
 void qcow2_cache_forget(Qcow2Cache *c, int64_t offset, int64_t bytes)
     REQUIRES(driver_class);
+/* Drop clean tables that were not used since the last call. */
+void qcow2_cache_clean_unused(Qcow2Cache *c) REQUIRES(driver_class);
+
+/* ---- qcow2-cache-write.c ---- */
+
 bool qcow2_cache_is_dirty(Qcow2Cache *c) REQUIRES(driver_class);
 /*
  * Write-back in two halves, because a table must reach the disk as it was
@@ -386,8 +391,6 @@ void qcow2_cache_drop_copies(Qcow2Cache *c, Qcow2TableCopies *copies)
 /* Both at once, for what may be newer than planned (refcounts). */
 int qcow2_cache_write_back(BlockDriverState *bs, Qcow2Cache *c)
     REQUIRES(driver_class);
-/* Drop clean tables that were not used since the last call. */
-void qcow2_cache_clean_unused(Qcow2Cache *c) REQUIRES(driver_class);
 
 /* ---- qcow2-l2.c: from guest offsets to host clusters ---- */
 
