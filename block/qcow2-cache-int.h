@@ -4,6 +4,7 @@
  * works.
  *
  *   qcow2-cache.c        tables, and who looks at them
+ *   qcow2-cache-slots.c  which table is in which slot
  *   qcow2-cache-write.c  how what is dirty reaches the disk
  *
  * All but the look-up and "used" need the lock.
@@ -120,5 +121,14 @@ static inline void qcow2_table_set_writing(Qcow2Table *t, bool writing)
     t->cache->n_writing += writing - t->writing;
     t->writing = writing;
 }
+
+/* ---- qcow2-cache-slots.c ---- */
+
+/* From now on the slot is that of the table at @offset. */
+void qcow2_table_link(Qcow2Table *t, int64_t offset);
+/* The slot holds nothing any more.  Its count stays odd. */
+void qcow2_table_drop(Qcow2Table *t);
+/* A slot that is empty, or NULL: all are loading or to be written first. */
+Qcow2Table *qcow2_cache_take_slot(Qcow2Cache *c);
 
 #endif

@@ -1,9 +1,7 @@
 /*
  * qcow2: a cache of metadata tables: L2 slices, or refcount blocks.
  *
- * Any table can be in any slot.  A slot is found by the chain of its hash
- * bucket, and reused when it is clean and a clock hand passes it for the second
- * time since it was last looked at.
+ * Any table can be in any slot (qcow2-cache-slots.c).
  *
  * Readers of L2 slices take no lock (qcow2_cache_peek()).  Buckets, chains,
  * offsets and the words of tables are atomic; a slot has a sequence count, odd
@@ -29,17 +27,12 @@
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
 #include "qemu/osdep.h"
-#ifdef __linux__
-#include <sys/mman.h>
-#endif
 #include "block/block-backend.h"
 #include "qcow2-cache-int.h"
 
 /* Steps along a chain that a reader believes in; under the lock it is whole. */
 #define MAX_STEPS 16
 #define MAX_TRIES 4
-/* Cached bytes, at least; a power of two, as tables are. */
-#define LARGE_PAGES_FROM (2 * MiB)
 /* Tables that are read at once: 64 KiB of L2 slices as they are by default. */
 #define MAX_BATCH 16
 
@@ -120,105 +113,9 @@ static void store_word(Qcow2Table *t, unsigned index, uint64_t be)
     qatomic_store_release(&t->words[index], be);
 }
 
-static uint32_t number_of(const Qcow2Table *t)
-{
-    return 1 + (t - t->cache->tables);
-}
-
-static void link_table(Qcow2Table *t, int64_t offset)
-{
-    uint32_t *bucket = qcow2_cache_bucket(t->cache, offset);
-
-    qatomic_store_release(&t->offset, offset);
-    qatomic_store_release(&t->next, qatomic_read(bucket));
-    qatomic_store_release(bucket, number_of(t));
-}
-
-static void unlink_table(Qcow2Table *t)
-{
-    Qcow2Cache *c = t->cache;
-    uint32_t *link = qcow2_cache_bucket(c, t->offset);
-
-    while (*link != number_of(t)) {
-        link = &c->tables[*link - 1].next;
-    }
-    qatomic_store_release(link, t->next);
-    qatomic_store_release(&t->offset, 0);
-}
-
-/* The slot holds nothing any more.  Its count stays odd. */
-static void drop(Qcow2Table *t)
-{
-    qcow2_table_begin_change(t);
-    unlink_table(t);
-    qcow2_table_set_dirty(t, false);
-    qcow2_table_set_writing(t, false);
-    qatomic_set(&t->used, 0);
-}
-
 /* ---- A slot for a table ---- */
 
-/*
- * The memory of slots comes when they are touched, a page at a time, which
- * costs more than reading the tables from the host's cache.  An image that
- * needs so much of its cache will need more: from here on in large pages.
- */
-static void use_large_pages(Qcow2Cache *c)
-{
-#ifdef __linux__
-    size_t used = c->n_touched * c->table_size;
-
-    if (used == LARGE_PAGES_FROM) {
-        /* Advice: if it is refused, nothing is lost but time. */
-        (void)madvise(c->data + used, c->n_tables * c->table_size - used,
-                      MADV_HUGEPAGE);
-    }
-#endif
-}
-
-static Qcow2Table *fresh_slot(Qcow2Cache *c)
-{
-    Qcow2Table *t = &c->tables[c->n_touched];
-
-    use_large_pages(c);
-    memset(t, 0, sizeof(*t));
-    t->cache = c;
-    t->words = (uint64_t *)(c->data + c->n_touched * c->table_size);
-    t->seq = 1;
-    c->n_touched++;
-    return t;
-}
-
-/*
- * A slot that is empty, or NULL: all are loading or to be written first.  In
- * the second round what is clean goes, however often readers look at it.
- */
-static Qcow2Table *take_slot(Qcow2Cache *c)
-{
-    if (c->n_touched < c->n_tables) {
-        return fresh_slot(c);
-    }
-    for (uint64_t i = 0; i < 2 * (uint64_t)c->n_tables; i++) {
-        Qcow2Table *t = &c->tables[c->hand];
-        uint32_t used = qatomic_read(&t->used);
-
-        c->hand = c->hand + 1 == c->n_tables ? 0 : c->hand + 1;
-        if (t->loading || t->dirty || t->writing) {
-            continue;
-        }
-        if ((used & USED_CLOCK) && i < c->n_tables) {
-            qatomic_set(&t->used, used & ~USED_CLOCK);
-            continue;
-        }
-        if (t->offset) {
-            drop(t);
-        }
-        return t;
-    }
-    return NULL;
-}
-
-/* Wait until take_slot() may find something.  Drops the lock. */
+/* Wait until qcow2_cache_take_slot() may find something.  Drops the lock. */
 static int REQUIRES(driver_class) make_room(BlockDriverState *bs, Qcow2Cache *c)
 {
     BDRVQcow2State *s = bs->opaque;
@@ -253,7 +150,7 @@ find_or_take(BlockDriverState *bs, Qcow2Cache *c, int64_t offset,
             qcow2_table_mark_used(*t);
             return 0;
         }
-        *t = take_slot(c);
+        *t = qcow2_cache_take_slot(c);
         if (*t) {
             /* Not for the clock: one that is used just once goes first. */
             qatomic_set(&(*t)->used, USED_CLEAN);
@@ -291,7 +188,7 @@ static void batch_add(Batch *b, Qcow2Table *t, int64_t offset)
 {
     t->loading = true;
     t->stale = false;
-    link_table(t, offset);
+    qcow2_table_link(t, offset);
     b->tables[b->n++] = t;
 }
 
@@ -307,7 +204,7 @@ static void read_ahead(const BDRVQcow2State *s, Qcow2Cache *c, Batch *b)
     while (b->n < MIN(MAX_BATCH, c->n_tables / 4) &&
            (next & (s->cluster_size - 1)) &&
            !qcow2_cache_find(c, next, INT_MAX)) {
-        Qcow2Table *t = take_slot(c);
+        Qcow2Table *t = qcow2_cache_take_slot(c);
 
         if (!t) {
             return;
@@ -355,7 +252,7 @@ static int REQUIRES(driver_class) load(BlockDriverState *bs, const Batch *b)
 
         t->loading = false;
         if (ret < 0 || i >= n || t->stale) {
-            drop(t);
+            qcow2_table_drop(t);
         } else {
             fill(t, buf + i * (size / sizeof(*buf)));
         }
@@ -409,7 +306,7 @@ int qcow2_cache_get_empty(BlockDriverState *bs, Qcow2Cache *c, int64_t offset,
         return ret;
     }
     if (!found) {
-        link_table(*t, offset);
+        qcow2_table_link(*t, offset);
     }
     qcow2_table_mark_dirty(s, *t);
     fill(*t, NULL);
@@ -452,74 +349,4 @@ void qcow2_table_mark_dirty(BDRVQcow2State *s, Qcow2Table *t)
 {
     qcow2_table_set_dirty(t, true);
     qatomic_store_release(&s->metadata_dirty, true);
-}
-
-/* ---- Forgetting ---- */
-
-static void forget_table(Qcow2Table *t)
-{
-    if (t->loading) {
-        t->stale = true;
-    } else {
-        drop(t);
-    }
-}
-
-void qcow2_cache_forget(Qcow2Cache *c, int64_t offset, int64_t bytes)
-{
-    int64_t end = offset + bytes;
-    int64_t i;
-
-    if ((end - offset) / (int64_t)c->table_size > c->n_touched) {
-        for (unsigned n = 0; n < c->n_touched; n++) {
-            Qcow2Table *t = &c->tables[n];
-
-            if (t->offset && t->offset >= offset && t->offset < end) {
-                forget_table(t);
-            }
-        }
-        return;
-    }
-    for (i = QEMU_ALIGN_DOWN(offset, (int64_t)c->table_size); i < end;
-         i += c->table_size) {
-        Qcow2Table *t = qcow2_cache_find(c, i, INT_MAX);
-
-        if (t && i >= offset) {
-            forget_table(t);
-        }
-    }
-}
-
-/* Give the memory of slots @from … @end - 1, which are empty, back. */
-static void release_memory(Qcow2Cache *c, unsigned from, unsigned end)
-{
-#ifdef __linux__
-    if (end > from && QEMU_IS_ALIGNED(c->table_size, 4096)) {
-        /* Advice: if it is refused, nothing is lost but memory. */
-        (void)madvise(c->data + from * c->table_size,
-                      (end - from) * c->table_size, MADV_DONTNEED);
-    }
-#endif
-}
-
-void qcow2_cache_clean_unused(Qcow2Cache *c)
-{
-    unsigned from = 0;
-
-    for (unsigned n = 0; n < c->n_touched; n++) {
-        Qcow2Table *t = &c->tables[n];
-        uint32_t used = qatomic_read(&t->used);
-
-        if (!t->loading && !t->dirty && !t->writing &&
-            !(used & USED_CLEAN)) {
-            if (t->offset) {
-                drop(t);
-            }
-            continue;
-        }
-        qatomic_set(&t->used, used & ~USED_CLEAN);
-        release_memory(c, from, n);
-        from = n + 1;
-    }
-    release_memory(c, from, c->n_touched);
 }

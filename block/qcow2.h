@@ -361,6 +361,8 @@ uint8_t *qcow2_table_bytes(Qcow2Table *t) REQUIRES(driver_class);
 void qcow2_table_mark_dirty(BDRVQcow2State *s, Qcow2Table *t)
     REQUIRES(driver_class);
 
+/* ---- qcow2-cache-slots.c ---- */
+
 /* Forget what is cached of an area that is freed or rewritten behind the
  * cache, dirty or not. */
 void qcow2_cache_forget(Qcow2Cache *c, int64_t offset, int64_t bytes)
