@@ -3,7 +3,8 @@
  * qcow2: what the files of the cache of tables share; qcow2-cache.c says how it
  * works.
  *
- *   qcow2-cache.c        tables, and who looks at them
+ *   qcow2-cache.c        what is in a table: readers, who take no lock, changes
+ *   qcow2-cache-load.c   how a table gets into a slot
  *   qcow2-cache-slots.c  which table is in which slot
  *   qcow2-cache-write.c  how what is dirty reaches the disk
  *

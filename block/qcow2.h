@@ -335,17 +335,6 @@ void qcow2_cache_free(Qcow2Cache *c);
 bool qcow2_cache_peek(Qcow2Cache *c, int64_t offset, unsigned index,
                       unsigned n, uint64_t *words);
 
-/*
- * The table at @offset, read from the file if need be: may drop the lock.  *t
- * is valid only while the lock is held on; nobody holds two tables.  get_empty:
- * a new one, zeroed and dirty, for an area that was just allocated; what the
- * file holds there does not matter.  0 or -errno.
- */
-int qcow2_cache_get(BlockDriverState *bs, Qcow2Cache *c, int64_t offset,
-                    Qcow2Table **t) REQUIRES(driver_class);
-int qcow2_cache_get_empty(BlockDriverState *bs, Qcow2Cache *c, int64_t offset,
-                          Qcow2Table **t) REQUIRES(driver_class);
-
 /* Words in host order.  Set marks the table dirty. */
 uint64_t qcow2_table_get64(const Qcow2Table *t, unsigned index)
     REQUIRES(driver_class);
@@ -360,6 +349,19 @@ void qcow2_table_set_pair(BDRVQcow2State *s, Qcow2Table *t, unsigned index,
 uint8_t *qcow2_table_bytes(Qcow2Table *t) REQUIRES(driver_class);
 void qcow2_table_mark_dirty(BDRVQcow2State *s, Qcow2Table *t)
     REQUIRES(driver_class);
+
+/* ---- qcow2-cache-load.c ---- */
+
+/*
+ * The table at @offset, read from the file if need be: may drop the lock.  *t
+ * is valid only while the lock is held on; nobody holds two tables.  get_empty:
+ * a new one, zeroed and dirty, for an area that was just allocated; what the
+ * file holds there does not matter.  0 or -errno.
+ */
+int qcow2_cache_get(BlockDriverState *bs, Qcow2Cache *c, int64_t offset,
+                    Qcow2Table **t) REQUIRES(driver_class);
+int qcow2_cache_get_empty(BlockDriverState *bs, Qcow2Cache *c, int64_t offset,
+                          Qcow2Table **t) REQUIRES(driver_class);
 
 /* ---- qcow2-cache-slots.c ---- */
 
