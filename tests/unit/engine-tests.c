@@ -43,7 +43,7 @@ BlockDriverState *engine_open(const EngineTest *t, const char *name,
 {
     g_autofree char *path = fake_file_uncached(fake_dir_on_disk(), name, size);
 
-    return engine_open_file(t, path);
+    return fake_skip_without_disk() ? NULL : engine_open_file(t, path);
 }
 
 /* ---- Data ---- */

@@ -5,6 +5,7 @@
  */
 #include "qemu/osdep.h"
 #include <glib/gstdio.h>
+#include <linux/magic.h>
 #include <sys/vfs.h>
 #include "fake-block-core.h"
 
@@ -206,21 +207,45 @@ int fake_pwrite(BlockDriverState *bs, int64_t offset, const void *buf,
 
 static char *dir_on_disk, *dir_in_memory;
 
+static bool is_in_memory(const char *path)
+{
+    struct statfs fs;
+
+    return statfs(path, &fs) == 0 && fs.f_type == TMPFS_MAGIC;
+}
+
+/* Many have /tmp in memory. */
+static char *make_dir(void)
+{
+    if (is_in_memory(g_get_tmp_dir()) && access("/var/tmp", W_OK) == 0 &&
+        !is_in_memory("/var/tmp")) {
+        return g_mkdtemp(g_strdup("/var/tmp/file-test-XXXXXX"));
+    }
+    return g_dir_make_tmp("file-test-XXXXXX", NULL);
+}
+
 const char *fake_dir_on_disk(void)
 {
     if (!dir_on_disk) {
-        dir_on_disk = g_dir_make_tmp("file-test-XXXXXX", NULL);
+        dir_on_disk = make_dir();
         g_assert_nonnull(dir_on_disk);
     }
     return dir_on_disk;
 }
 
+bool fake_skip_without_disk(void)
+{
+    if (is_in_memory(fake_dir_on_disk())) {
+        g_test_skip("the temporary directory and /var/tmp are in memory");
+        return true;
+    }
+    return false;
+}
+
 const char *fake_dir_in_memory(void)
 {
-    struct statfs fs;
-
-    if (!dir_in_memory && statfs("/dev/shm", &fs) == 0 &&
-        fs.f_type == 0x01021994 && access("/dev/shm", W_OK) == 0) {
+    if (!dir_in_memory && is_in_memory("/dev/shm") &&
+        access("/dev/shm", W_OK) == 0) {
         dir_in_memory = g_mkdtemp(g_strdup("/dev/shm/file-test-XXXXXX"));
     }
     return dir_in_memory;

@@ -54,9 +54,11 @@ static inline FileState *fake_state(BlockDriverState *bs)
     return bs->opaque;
 }
 
-/* A directory on a disk (or what TMPDIR is on), and one in memory, or NULL;
- * removed by fake_cleanup(). */
+/* A directory on a disk (in /var/tmp if TMPDIR is in memory; in memory, too, if
+ * there is no other), and one in memory, or NULL; removed by fake_cleanup(). */
 const char *fake_dir_on_disk(void);
+/* Skips the test if that is in memory, where all is done inline. */
+bool fake_skip_without_disk(void);
 const char *fake_dir_in_memory(void);
 /* A new file of @size bytes of pattern in @dir; to be freed. */
 char *fake_file(const char *dir, const char *name, int64_t size);

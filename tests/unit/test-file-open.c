@@ -126,6 +126,9 @@ static void test_engine_is_chosen(void)
     g_autofree char *path = fake_file(fake_dir_on_disk(), "engine", 4096);
     BlockDriverState *bs;
 
+    if (fake_skip_without_disk()) {
+        return;
+    }
     bs = fake_open(path, NULL, 0, &error_abort);
     g_assert_cmpstr(engine_of(bs), ==, uring_available() ? "io_uring" :
                     "threads");
