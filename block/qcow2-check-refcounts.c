@@ -421,3 +421,32 @@ int qcow2_check_lower(Qcow2Check *chk)
     }
     return ret;
 }
+
+/* Block @i: from cluster @first on. */
+static int clear_block(Qcow2Check *chk, int64_t i, int64_t first)
+{
+    int64_t n = INT64_C(1) << chk->s->refcount_block_bits;
+    bool changed = false;
+
+    if (load_block(chk, i) != QCOW2_BLOCK_GOOD) {
+        return 0;
+    }
+    for (int64_t k = MAX(first - i * n, 0); k < n; k++) {
+        if (qcow2_refcount_read(chk->block, chk->s->refcount_order, k)) {
+            qcow2_refcount_write(chk->block, chk->s->refcount_order, k, 0);
+            changed = true;
+        }
+    }
+    return changed ? write_block(chk) : 0;
+}
+
+int qcow2_check_clear_behind(Qcow2Check *chk)
+{
+    int ret = 0;
+
+    for (int64_t i = chk->n_counted >> chk->s->refcount_block_bits;
+         i < chk->reftable_size && ret == 0; i++) {
+        ret = clear_block(chk, i, chk->n_counted);
+    }
+    return ret < 0 ? ret : bdrv_flush(chk->bs->file->bs);
+}

@@ -440,6 +440,19 @@ static void drop_list(Qcow2Check *chk, bool had_list)
     }
 }
 
+/*
+ * The new table may make the file longer, and nobody has looked at refcounts of
+ * what is behind its end: they would be leaks then.  A rebuild has left none,
+ * and where corruptions stay there may be damaged entries that these refcounts
+ * guard.
+ */
+static int clear_behind(Qcow2Check *chk)
+{
+    return chk->need_rebuild || chk->res->corruptions ||
+           !qcow2_check_fixes(chk, BDRV_FIX_LEAKS) ? 0 :
+           qcow2_check_clear_behind(chk);
+}
+
 int qcow2_check_repair_snapshots(Qcow2Check *chk)
 {
     BlockDriverState *bs = chk->bs;
@@ -452,6 +465,7 @@ int qcow2_check_repair_snapshots(Qcow2Check *chk)
         return 0;
     }
     ret = qcow2_check_tables_are_sound(chk, &may_flag);
+    ret = ret < 0 ? ret : clear_behind(chk);
     /* What the driver has in memory is from before the repair. */
     ret = ret < 0 ? ret : qcow2_repair_reload(bs);
     if (ret == 0) {

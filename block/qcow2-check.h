@@ -200,6 +200,9 @@ bool qcow2_check_stored(Qcow2Check *chk, int64_t cluster, uint64_t *refcount);
 int qcow2_check_compare(Qcow2Check *chk, BdrvCheckMode fix, bool quiet,
                         bool settle);
 int qcow2_check_lower(Qcow2Check *chk);
+/* Refcounts of what is behind all that was counted become 0: nobody may refer
+ * to anything there. */
+int qcow2_check_clear_behind(Qcow2Check *chk);
 
 /* qcow2-check-copied.c: COPIED flags against settled counts.  clear: says what
  * is wrong, and clears flags; set: only sets those that are missing.  *missing:

@@ -234,6 +234,18 @@ static void hurt_snapshot_past_end(uint8_t *d)
     stq_be_p(d + 64, UINT64_C(1) << 40);
 }
 
+/* What is behind the file's end is counted: a new table must not make the file
+ * longer by what is leaked then. */
+static void hurt_snapshot_leaks(uint8_t *d)
+{
+    hurt_snapshot_short(d);
+    for (int i = 0; i < 2048; i++) {
+        uint8_t *refcount = block_of(d) + 2 * i;
+
+        stw_be_p(refcount, MAX(lduw_be_p(refcount), 1));
+    }
+}
+
 /* None, at a place where none can be. */
 static void hurt_snapshot_none(uint8_t *d)
 {
@@ -279,6 +291,7 @@ static const Damage damages[] = {
     { "snapshot-endless", hurt_snapshot_endless, -EFBIG, true },
     { "snapshot-over", hurt_snapshot_over, -EFBIG, true },
     { "snapshot-past-end", hurt_snapshot_past_end, 0, true },
+    { "snapshot-leaks-behind", hurt_snapshot_leaks },
     { "snapshot-none", hurt_snapshot_none, -EINVAL, true },
     { "snapshot-all", hurt_snapshot_all },
 };
