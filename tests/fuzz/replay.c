@@ -27,7 +27,7 @@
 
 /* Of an input: by the clock, in case it waits for ever, and of processor time,
  * whatever else the machine does. */
-#define SECONDS_AN_INPUT 60
+#define SECONDS_AN_INPUT 300
 #define CPU_SECONDS_AN_INPUT (QEMU_ASAN || QEMU_TSAN ? 30 : 3)
 #define MAX_RSS (INT64_C(1) << 30)
 #define DEFAULT_COUNT 150
