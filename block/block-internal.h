@@ -54,6 +54,12 @@ struct BlockBackend {
     BlkStatsShard stats[BLK_STATS_SHARDS];
 };
 
+/* ---- block/blockdev-create-check.c ---- */
+
+/* What blockdev-create was given, "driver" included, is as @params say. */
+bool bdrv_create_check_params(const json_t *options,
+                              const BlockCreateParam *params, Error **errp);
+
 /* ---- block/drain.c ---- */
 
 void blk_gate_init(BlockBackend *blk);

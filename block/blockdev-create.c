@@ -15,10 +15,14 @@
 
 static BlockDriver *find_driver(const json_t *options, Error **errp)
 {
-    const char *name = opt_peek_str(options, "driver");
+    const json_t *value = json_object_get(options, "driver");
+    const char *name = json_string_value(value);
     BlockDriver *drv = name ? bdrv_find_format(name) : NULL;
 
-    if (!name) {
+    if (value && !name) {
+        error_setg(errp, "Invalid parameter type for 'options.driver', "
+                   "expected: string");
+    } else if (!name) {
         error_setg(errp, "Parameter 'options.driver' is missing");
     } else if (!drv) {
         error_setg(errp, "Parameter 'driver' does not accept value '%s'", name);
@@ -33,8 +37,8 @@ bool bdrv_blockdev_create_check(const json_t *options, Error **errp)
 {
     BlockDriver *drv = find_driver(options, errp);
 
-    return drv && opt_check_names(options, drv->blockdev_create_keys,
-                                  "options.", errp);
+    return drv && bdrv_create_check_params(options, drv->blockdev_create_params,
+                                           errp);
 }
 
 bool bdrv_blockdev_create(BlockGraph *graph, json_t *options, Error **errp)

@@ -326,20 +326,20 @@ static bool create_in_fd(int fd, const char *filename,
            allocate_first_block(fd, o->size, errp);
 }
 
-const char *const file_blockdev_create_keys[] = {
-    "driver", "!filename", "!size", "preallocation", "nocow",
-    "extent-size-hint", NULL
+const BlockCreateParam file_blockdev_create_params[] = {
+    { "driver", BLOCK_PARAM_STRING },
+    { "filename", BLOCK_PARAM_STRING, true },
+    { "size", BLOCK_PARAM_SIZE, true },
+    { "preallocation", BLOCK_PARAM_ENUM, .values = PreallocMode_names },
+    { "nocow", BLOCK_PARAM_BOOL },
+    { "extent-size-hint", BLOCK_PARAM_SIZE },
+    { NULL }
 };
 
 bool file_blockdev_create(BlockGraph *graph, json_t *options, Error **errp)
 {
     g_autofree char *filename = opt_take_str(options, "filename");
 
-    if (!filename) {
-        error_setg(errp, "Invalid parameter type for 'filename', expected: "
-                   "string");
-        return false;
-    }
     options_underscore_keys(options);
     return file_create(graph, filename, options, errp);
 }

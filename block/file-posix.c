@@ -296,7 +296,7 @@ BlockDriver bdrv_file = {
     .open = file_open,
     .create = file_create,
     .blockdev_create = file_blockdev_create,
-    .blockdev_create_keys = file_blockdev_create_keys,
+    .blockdev_create_params = file_blockdev_create_params,
     FILE_COMMON_FUNCTIONS,
     .has_zero_init = file_has_zero_init,
 };

@@ -350,9 +350,19 @@ static bool luks_create(BlockGraph *graph, const char *filename,
     return ok;
 }
 
-static const char *const luks_blockdev_create_keys[] = {
-    "driver", "!file", "!size", "preallocation", "cipher-alg", "cipher-mode",
-    "hash-alg", "iter-time", "ivgen-alg", "ivgen-hash-alg", "key-secret", NULL
+static const BlockCreateParam luks_blockdev_create_params[] = {
+    { "driver", BLOCK_PARAM_STRING },
+    { "file", BLOCK_PARAM_NODE, true },
+    { "size", BLOCK_PARAM_SIZE, true },
+    { "preallocation", BLOCK_PARAM_ENUM, .values = PreallocMode_names },
+    { "cipher-alg", BLOCK_PARAM_STRING },
+    { "cipher-mode", BLOCK_PARAM_STRING },
+    { "hash-alg", BLOCK_PARAM_STRING },
+    { "iter-time", BLOCK_PARAM_INT },
+    { "ivgen-alg", BLOCK_PARAM_STRING },
+    { "ivgen-hash-alg", BLOCK_PARAM_STRING },
+    { "key-secret", BLOCK_PARAM_STRING },
+    { NULL }
 };
 
 static bool luks_blockdev_create(BlockGraph *graph, json_t *options,
@@ -446,7 +456,7 @@ BlockDriver bdrv_luks = {
     .refresh_limits = luks_refresh_limits,
     .create = luks_create,
     .blockdev_create = luks_blockdev_create,
-    .blockdev_create_keys = luks_blockdev_create_keys,
+    .blockdev_create_params = luks_blockdev_create_params,
     .preadv = luks_preadv,
     .pwritev = luks_pwritev,
     .truncate = luks_truncate,

@@ -336,10 +336,51 @@ bool qcow2_create(BlockGraph *graph, const char *filename, json_t *options,
 
 /* ---- blockdev-create ---- */
 
-const char *const qcow2_blockdev_create_keys[] = {
-    "driver", "!file", "!size", "data-file", "data-file-raw", "extended-l2",
-    "version", "backing-file", "backing-fmt", "encrypt", "cluster-size",
-    "preallocation", "lazy-refcounts", "refcount-bits", "compression-type", NULL
+static const char *const versions[] = { "v2", "v3", NULL };
+static const char *const compressions[] = { "zlib", "zstd", NULL };
+/* QAPI calls legacy AES by the format that had it first. */
+static const char *const encryptions[] = { "qcow", "luks", NULL };
+
+static const BlockCreateParam aes_params[] = {
+    { "format", BLOCK_PARAM_STRING },
+    { "key-secret", BLOCK_PARAM_STRING },
+    { NULL }
+};
+
+static const BlockCreateParam luks_params[] = {
+    { "format", BLOCK_PARAM_STRING },
+    { "key-secret", BLOCK_PARAM_STRING },
+    { "cipher-alg", BLOCK_PARAM_STRING },
+    { "cipher-mode", BLOCK_PARAM_STRING },
+    { "ivgen-alg", BLOCK_PARAM_STRING },
+    { "ivgen-hash-alg", BLOCK_PARAM_STRING },
+    { "hash-alg", BLOCK_PARAM_STRING },
+    { "iter-time", BLOCK_PARAM_INT },
+    { NULL }
+};
+
+static const BlockCreateParam *const encrypt_params[] = {
+    aes_params, luks_params
+};
+
+const BlockCreateParam qcow2_blockdev_create_params[] = {
+    { "driver", BLOCK_PARAM_STRING },
+    { "file", BLOCK_PARAM_NODE, true },
+    { "data-file", BLOCK_PARAM_NODE },
+    { "data-file-raw", BLOCK_PARAM_BOOL },
+    { "extended-l2", BLOCK_PARAM_BOOL },
+    { "size", BLOCK_PARAM_SIZE, true },
+    { "version", BLOCK_PARAM_ENUM, .values = versions },
+    { "backing-file", BLOCK_PARAM_STRING },
+    { "backing-fmt", BLOCK_PARAM_STRING },
+    { "encrypt", BLOCK_PARAM_UNION, .values = encryptions,
+      .variants = encrypt_params },
+    { "cluster-size", BLOCK_PARAM_SIZE },
+    { "preallocation", BLOCK_PARAM_ENUM, .values = PreallocMode_names },
+    { "lazy-refcounts", BLOCK_PARAM_BOOL },
+    { "refcount-bits", BLOCK_PARAM_INT },
+    { "compression-type", BLOCK_PARAM_ENUM, .values = compressions },
+    { NULL }
 };
 
 /* From QAPI's names to those of create. */
@@ -351,6 +392,9 @@ static void rename_options(json_t *options)
     json_t *value;
 
     options_underscore_keys(options);
+    if (g_strcmp0(opt_peek_str(encrypt, "format"), "qcow") == 0) {
+        opt_set_str(encrypt, "format", "aes");
+    }
     json_object_foreach(encrypt, key, value) {
         g_autofree char *name = g_strconcat("encrypt.", key, NULL);
 

@@ -720,7 +720,7 @@ int qcow2_load_vmstate(BlockDriverState *bs, int64_t pos, QEMUIOVector *qiov);
 void qcow2_complete_file(BlockDriverState *bs) REQUIRES(driver_class);
 bool qcow2_truncate(BlockDriverState *bs, int64_t offset, bool exact,
                     PreallocMode prealloc, int flags, Error **errp);
-extern const char *const qcow2_blockdev_create_keys[];
+extern const BlockCreateParam qcow2_blockdev_create_params[];
 bool qcow2_blockdev_create(BlockGraph *graph, json_t *options, Error **errp);
 bool qcow2_create(BlockGraph *graph, const char *filename, json_t *options,
                   Error **errp);

@@ -96,6 +96,27 @@ typedef enum BlockOptType {
     BLOCK_OPT_SIZE,
 } BlockOptType;
 
+/* What blockdev-create takes, in QAPI's names and types. */
+typedef enum BlockParamType {
+    BLOCK_PARAM_STRING,
+    BLOCK_PARAM_BOOL,
+    BLOCK_PARAM_INT,
+    BLOCK_PARAM_SIZE,
+    BLOCK_PARAM_NODE,           /* a name, or an object that describes one */
+    BLOCK_PARAM_ENUM,           /* one of @values */
+    BLOCK_PARAM_UNION,          /* an object with a "format" of @values */
+} BlockParamType;
+
+typedef struct BlockCreateParam {
+    const char *name;
+    BlockParamType type;
+    bool required;
+    const char *const *values;  /* NULL-terminated */
+    /* The members of a union, "format" among them, by the index of its value;
+     * each ends with one without a name. */
+    const struct BlockCreateParam *const *variants;
+} BlockCreateParam;
+
 typedef struct BlockCreateOption {
     const char *name;
     BlockOptType type;
@@ -206,9 +227,10 @@ struct BlockDriver {
     bool (*create)(BlockGraph *graph, const char *filename, json_t *options,
                    Error **errp);
     /* blockdev-create: make an image in nodes, or a file.  @options nested, in
-     * QAPI's spelling, all taken; the names as opt_check_names() has them. */
+     * QAPI's spelling, all taken, and of the types of the parameters, which end
+     * with one without a name. */
     bool (*blockdev_create)(BlockGraph *graph, json_t *options, Error **errp);
-    const char *const *blockdev_create_keys;
+    const BlockCreateParam *blockdev_create_params;
 
     /* Hooks of single formats; control thread, drained.  NULL: cannot. */
 
