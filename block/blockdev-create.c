@@ -82,8 +82,11 @@ BlockBackend *bdrv_create_take_node(BlockGraph *graph, json_t *options,
     if (!bs) {
         return NULL;
     }
+    /* As a format does that opens it: one node, or one file, is not two parts
+     * of an image, and nobody else changes it meanwhile. */
     blk = blk_new(graph, BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE |
-                  BLK_PERM_RESIZE, BLK_PERM_ALL);
+                  BLK_PERM_RESIZE,
+                  BLK_PERM_ALL & ~(BLK_PERM_WRITE | BLK_PERM_RESIZE));
     if (!blk_insert_bs(blk, bs, errp)) {
         blk_unref(blk);
         blk = NULL;

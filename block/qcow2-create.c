@@ -420,13 +420,28 @@ static bool take_data_file(Target *t, Error **errp)
     return t->data_file;
 }
 
+/* qemu-img rounds up what a person says; a program is told. */
+static bool check_size(const json_t *options, Error **errp)
+{
+    if (json_integer_value(json_object_get(options, "size")) %
+        BDRV_SECTOR_SIZE) {
+        error_setg(errp, "Image size must be a multiple of %d bytes",
+                   (int)BDRV_SECTOR_SIZE);
+        return false;
+    }
+    return true;
+}
+
 bool qcow2_blockdev_create(BlockGraph *graph, json_t *options, Error **errp)
 {
     Target t = { .graph = graph, .options = options };
     bool ok;
 
-    t.file = bdrv_create_take_node(graph, options, "file", errp);
-    ok = t.file && take_data_file(&t, errp);
+    ok = check_size(options, errp);
+    if (ok) {
+        t.file = bdrv_create_take_node(graph, options, "file", errp);
+        ok = t.file && take_data_file(&t, errp);
+    }
     if (ok) {
         rename_options(options);
         ok = create(&t, errp);

@@ -438,7 +438,7 @@ bool bdrv_create_file(BlockGraph *graph, const char *filename, json_t *options,
                       Error **errp);
 /*
  * For blockdev_create: take @key, which names a node or describes one, and open
- * it to be filled in; NULL with @errp.
+ * it to be filled in, by nobody else; NULL with @errp.
  */
 BlockBackend *bdrv_create_take_node(BlockGraph *graph, json_t *options,
                                     const char *key, Error **errp);
