@@ -224,8 +224,71 @@ static bool change_features(BlockDriverState *bs, Amend *a, Error **errp)
 
 /* ---- Down to version 2 ---- */
 
-static bool can_downgrade(BDRVQcow2State *s, Error **errp)
+/* Does the L2 table at @offset need what version 2 has not?  1, 0 or -errno. */
+static int l2_has_zeroes(BlockDriverState *bs, int64_t offset, uint64_t *table)
 {
+    BDRVQcow2State *s = bs->opaque;
+    int ret = bdrv_pread(bs->file, offset, s->cluster_size, table, 0);
+
+    for (size_t i = 0; ret == 0 && i < s->cluster_size / sizeof(*table); i++) {
+        uint64_t l2 = GUINT64_FROM_BE(table[i]);
+
+        ret = !(l2 & QCOW2_OFLAG_COMPRESSED) && (l2 & QCOW2_OFLAG_ZERO);
+    }
+    return ret;
+}
+
+static int snapshot_has_zeroes(BlockDriverState *bs, const Qcow2Snapshot *sn)
+{
+    BDRVQcow2State *s = bs->opaque;
+    g_autofree uint64_t *table = g_malloc(s->cluster_size);
+    Qcow2Tree tree;
+    int ret = qcow2_tree_read(bs, sn->l1_table_offset, sn->l1_size, &tree);
+
+    for (uint32_t i = 0; ret == 0 && i < tree.size; i++) {
+        int64_t offset = tree.entries[i] & QCOW2_L1_OFFSET_MASK;
+
+        ret = offset ? l2_has_zeroes(bs, offset, table) : 0;
+    }
+    g_free(tree.entries);
+    return ret;
+}
+
+/*
+ * Version 2 takes all snapshots to be as large as the disk.  What is zero in
+ * one would have to become data with the refcount of its table: that is not
+ * done.
+ */
+static bool snapshots_allow(BlockDriverState *bs, int64_t disk_size,
+                            Error **errp)
+{
+    BDRVQcow2State *s = bs->opaque;
+    int ret;
+
+    /* The tables are read from the file. */
+    driver_lock(&s->lock);
+    ret = s->nb_snapshots ? qcow2_settle(bs) : 0;
+    driver_unlock(&s->lock);
+    for (uint32_t i = 0; ret == 0 && i < s->nb_snapshots; i++) {
+        if (s->snapshots[i].disk_size != disk_size ||
+            s->snapshots[i].vm_state_size > UINT32_MAX) {
+            error_setg(errp, "Internal snapshots prevent downgrade of image");
+            return false;
+        }
+        ret = snapshot_has_zeroes(bs, &s->snapshots[i]);
+    }
+    if (ret > 0) {
+        error_setg(errp, "Cannot downgrade an image with zero clusters in "
+                   "snapshots");
+    } else if (ret < 0) {
+        error_setg_errno(errp, -ret, "Could not look through the snapshots");
+    }
+    return ret == 0;
+}
+
+static bool can_downgrade(BlockDriverState *bs, const Amend *a, Error **errp)
+{
+    BDRVQcow2State *s = bs->opaque;
     uint64_t features;
 
     driver_lock(&s->lock);
@@ -236,12 +299,11 @@ static bool can_downgrade(BDRVQcow2State *s, Error **errp)
                    "features 0x%" PRIx64 " set", features);
         return false;
     }
-    if (s->nb_snapshots || s->nb_bitmaps) {
-        error_setg(errp, "Cannot downgrade an image with %s",
-                   s->nb_snapshots ? "snapshots" : "bitmaps");
+    if (s->nb_bitmaps) {
+        error_setg(errp, "Cannot downgrade an image with bitmaps");
         return false;
     }
-    return true;
+    return snapshots_allow(bs, a->size ? a->size : s->disk_size, errp);
 }
 
 static bool downgrade(BlockDriverState *bs, Error **errp)
@@ -289,7 +351,7 @@ static bool amend(BlockDriverState *bs, Amend *a, Error **errp)
     if (down) {
         a->lazy_refcounts = false;
     }
-    if (down && !can_downgrade(s, errp)) {
+    if (down && !can_downgrade(bs, a, errp)) {
         return false;
     }
     if (a->version >= 3 && s->qcow_version < 3 && !upgrade(bs, errp)) {

@@ -246,6 +246,64 @@ static void test_old_snapshots(void)
     blk_unref(blk);
 }
 
+/* A copy of the disk in a snapshot, and an image with the changes since. */
+static BlockBackend *create_with_snapshot(bool zeroes_before)
+{
+    BlockBackend *blk = create("down", "size=4M");
+    QEMUSnapshotInfo sn = { .name = "s" };
+
+    write_pattern(blk, 0, 1 * MiB, 0x11);
+    if (zeroes_before) {
+        g_assert_cmpint(blk_pwrite_zeroes(blk, 0, 64 * KiB, 0), ==, 0);
+    }
+    g_assert_true(bdrv_snapshot_create(blk_bs(blk), &sn, &error_abort));
+    /* A flag in what the snapshot has data for. */
+    g_assert_cmpint(blk_pwrite_zeroes(blk, 0, 128 * KiB, 0), ==, 0);
+    return blk;
+}
+
+static void test_down_with_snapshots(void)
+{
+    BlockBackend *blk = create_with_snapshot(false);
+    BdrvCheckResult res = { 0 };
+
+    g_assert_true(amend(blk, "compat=0.10", &error_abort));
+    blk_unref(blk);
+    blk = open_image("down", BDRV_O_RDWR | BDRV_O_RESIZE);
+    check_info(blk, "compat", "\"0.10\"");
+    check_pattern(blk, 0, 128 * KiB, 0);
+    check_pattern(blk, 128 * KiB, 1 * MiB, 0x11);
+    g_assert_true(bdrv_snapshot_goto(blk_bs(blk), "s", &error_abort));
+    check_pattern(blk, 0, 1 * MiB, 0x11);
+    g_assert_cmpint(bdrv_check(blk_bs(blk), &res, 0), ==, 0);
+    g_assert_cmpint(res.corruptions + res.leaks + res.check_errors, ==, 0);
+    blk_unref(blk);
+}
+
+static void test_down_refused_by_snapshots(void)
+{
+    static const struct {
+        bool zeroes;
+        const char *options, *message;
+    } cases[] = {
+        { true, "compat=0.10",
+          "Cannot downgrade an image with zero clusters in snapshots" },
+        { false, "compat=0.10,size=8M",
+          "Internal snapshots prevent downgrade of image" },
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        BlockBackend *blk = create_with_snapshot(cases[i].zeroes);
+        g_autoptr(Error) err = NULL;
+
+        g_assert_false(amend(blk, cases[i].options, &err));
+        g_assert_cmpstr(error_get_pretty(err), ==, cases[i].message);
+        check_info(blk, "compat", "\"1.1\"");
+        g_assert_cmpint(blk_getlength(blk), ==, 4 * MiB);
+        blk_unref(blk);
+    }
+}
+
 static void test_refused(void)
 {
     static const char *const cases[][3] = {
@@ -405,6 +463,10 @@ int main(int argc, char **argv)
     g_test_add_func("/qcow2/amend/zeroes-beyond-the-end",
                     test_zeroes_beyond_the_end);
     g_test_add_func("/qcow2/amend/old-snapshots", test_old_snapshots);
+    g_test_add_func("/qcow2/amend/down-with-snapshots",
+                    test_down_with_snapshots);
+    g_test_add_func("/qcow2/amend/down-refused-by-snapshots",
+                    test_down_refused_by_snapshots);
     g_test_add_func("/qcow2/amend/refused", test_refused);
     g_test_add_func("/qcow2/amend/refcount-bits", test_refcount_bits);
     g_test_add_func("/qcow2/amend/backing-file", test_backing_file);
