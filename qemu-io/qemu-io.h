@@ -151,8 +151,8 @@ static inline bool io_is_registered(const IoTransfer *t)
 {
     return t->flags & BDRV_REQ_REGISTERED_BUF;
 }
-/* With -b: whole sectors?  0, or -errno after a message. */
-int io_check_vmstate_range(const IoTransfer *t);
+/* Are these whole sectors?  0, or -errno after a message. */
+int io_check_sectors(const IoTransfer *t);
 /* Asynchronous requests complete first, as the node is drained.  0 or
  * -errno. */
 int io_load_vmstate(QemuIo *io, const IoTransfer *t, void *buf);

@@ -111,7 +111,7 @@ static int parse_read(const IoCommand *cmd, int argc, char **argv,
     }
     ret = io_parse_range(&args->t, argv + optind, true, "");
     ret = ret < 0 ? ret : check_verify_range(args);
-    ret = ret < 0 ? ret : io_check_vmstate_range(&args->t);
+    ret = ret < 0 || !args->t.vmstate ? ret : io_check_sectors(&args->t);
     if (ret == 0 && args->t.vmstate && io_is_registered(&args->t)) {
         printf("I/O buffer registration is not supported when reading from "
                "vmstate\n");

@@ -72,11 +72,8 @@ uint8_t *io_parse_vector(QemuIo *io, const IoCommand *cmd, IoTransfer *t,
     return buf;
 }
 
-int io_check_vmstate_range(const IoTransfer *t)
+int io_check_sectors(const IoTransfer *t)
 {
-    if (!t->vmstate) {
-        return 0;
-    }
     if (!QEMU_IS_ALIGNED(t->offset, BDRV_SECTOR_SIZE)) {
         printf("%" PRId64 " is not a sector-aligned value for 'offset'\n",
                t->offset);

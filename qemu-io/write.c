@@ -151,7 +151,9 @@ static int cmd_write(QemuIo *io, const IoCommand *cmd, int argc, char **argv)
     ret = io_parse_range(&args.t, argv + optind,
                          !(args.t.flags & BDRV_REQ_NO_FALLBACK),
                          " without -n");
-    ret = ret < 0 ? ret : io_check_vmstate_range(&args.t);
+    if (ret == 0 && (args.t.vmstate || args.compress)) {
+        ret = io_check_sectors(&args.t);
+    }
     if (ret < 0) {
         return ret;
     }
