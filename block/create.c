@@ -53,6 +53,16 @@ bool bdrv_create_file(BlockGraph *graph, const char *filename, json_t *options,
     return drv && create(drv, graph, filename, options, errp);
 }
 
+void bdrv_delete_created_file(const char *filename)
+{
+    BlockDriver *drv = bdrv_find_protocol(filename, NULL);
+    Error *err = NULL;
+
+    if (drv && drv->delete_file && !drv->delete_file(filename, &err)) {
+        warn_report_err(err);
+    }
+}
+
 /* ---- Resizing ---- */
 
 static bool may_truncate(BlockDriverState *bs, int64_t offset, Error **errp)

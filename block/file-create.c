@@ -377,6 +377,25 @@ bool file_create(BlockGraph *graph, const char *filename, json_t *options,
     return ok;
 }
 
+/* Not what a symbolic link, a descriptor or a device is for: those stay. */
+bool file_delete(const char *filename, Error **errp)
+{
+    struct stat st;
+
+    strstart(filename, "file:", &filename);
+    if (fdset_is_reference(filename)) {
+        return true;
+    }
+    if (lstat(filename, &st) == 0 && !S_ISREG(st.st_mode)) {
+        return true;
+    }
+    if (unlink(filename) < 0 && errno != ENOENT) {
+        error_setg_errno(errp, errno, "Could not remove '%s'", filename);
+        return false;
+    }
+    return true;
+}
+
 /* A device is there already: it has to be large enough, and what a format left
  * in its first sector must not be taken for one. */
 bool host_device_create(BlockGraph *graph, const char *filename,

@@ -295,6 +295,7 @@ BlockDriver bdrv_file = {
     .parse_filename = file_parse_filename,
     .open = file_open,
     .create = file_create,
+    .delete_file = file_delete,
     .blockdev_create = file_blockdev_create,
     .blockdev_create_params = file_blockdev_create_params,
     FILE_COMMON_FUNCTIONS,

@@ -281,6 +281,7 @@ bool file_locks_take(int fd, const char *filename, uint64_t perm,
 /* ---- file-create.c ---- */
 
 extern const BlockCreateOption file_create_opts[];
+bool file_delete(const char *filename, Error **errp);
 extern const BlockCreateParam file_blockdev_create_params[];
 bool file_blockdev_create(BlockGraph *graph, json_t *options, Error **errp);
 bool file_create(BlockGraph *graph, const char *filename, json_t *options,

@@ -347,6 +347,9 @@ static bool luks_create(BlockGraph *graph, const char *filename,
     }
     ok = create_header(&c, crypto, errp);
     blk_unref(c.blk);
+    if (!ok) {
+        bdrv_delete_created_file(filename);
+    }
     return ok;
 }
 

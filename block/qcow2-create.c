@@ -281,6 +281,9 @@ static bool create_files(const Target *t, const Qcow2CreateOptions *o,
     ok = (!o->data_file || create_data_file(t, o, errp)) &&
          fill_image(blk, o, l, header, errp);
     blk_unref(blk);
+    if (!ok && !t->file) {
+        bdrv_delete_created_file(t->filename);
+    }
     return ok;
 }
 

@@ -226,6 +226,8 @@ struct BlockDriver {
      * bdrv_create_file().  @options flat, all taken. */
     bool (*create)(BlockGraph *graph, const char *filename, json_t *options,
                    Error **errp);
+    /* Remove what create() has made, if an image cannot be made in it. */
+    bool (*delete_file)(const char *filename, Error **errp);
     /* blockdev-create: make an image in nodes, or a file.  @options nested, in
      * QAPI's spelling, all taken, and of the types of the parameters, which end
      * with one without a name. */
@@ -436,6 +438,9 @@ bool bdrv_open_file_child(BlockDriverState *bs, json_t *options, Error **errp);
 /* Create "file" for a format; then open it read-write to be filled in. */
 bool bdrv_create_file(BlockGraph *graph, const char *filename, json_t *options,
                       Error **errp);
+/* A format failed to fill it in: remove it, if its protocol can; with a warning
+ * if that fails.  It is closed. */
+void bdrv_delete_created_file(const char *filename);
 /*
  * For blockdev_create: take @key, which names a node or describes one, and open
  * it to be filled in, by nobody else; NULL with @errp.
