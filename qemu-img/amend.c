@@ -123,7 +123,9 @@ static void parse_args(const ImgCommand *cmd, int argc, char **argv,
              EXIT_FAILURE);
     }
     if (!args->image.filename) {
-        img_try_help(argv[0], "Expecting one image file name");
+        /* QEMU's points to no help here. */
+        error_report("Expecting one image file name");
+        exit(EXIT_FAILURE);
     }
 }
 
