@@ -350,7 +350,7 @@ static bool walk_snapshots(Image *im)
                        (lengths >> 16) + (uint16_t)lengths;
 
         if (im->dangers && (end - start > MAX_SNAPSHOT_TABLE ||
-                            at + 40 > im->end)) {
+                            at >= im->end)) {
             break;
         }
         if (!walk_l1(im, read64(im, at), read32(im, at + 8), false)) {
@@ -373,6 +373,9 @@ static bool walk_bitmap(Image *im, uint64_t entry)
     uint32_t n = read32(im, entry + 8);
 
     im->result->bitmaps++;
+    if (im->dangers && !is_followed(im, table, n)) {
+        return true;
+    }
     if (!add(im, table, n * UINT64_C(8), USE_SINGLE, false)) {
         return bad(im, ": the table of bitmap %u", im->result->bitmaps);
     }
@@ -393,19 +396,26 @@ static bool walk_bitmaps(Image *im, uint64_t ext)
     uint64_t size = read64(im, ext + 8), at = read64(im, ext + 16);
     uint64_t end = at + size;
 
+    if (im->dangers && !is_followed(im, at, size / 8)) {
+        return true;
+    }
     if (!add(im, at, size, USE_SINGLE, false)) {
         return bad(im, ": the bitmap directory");
     }
     for (uint32_t i = 0; i < n; i++) {
         uint32_t type_to_name = read32(im, at + 16);
 
+        if (im->dangers && at + 24 > end) {
+            return true;
+        }
         if (at + 24 > end || !walk_bitmap(im, at)) {
             return bad(im, ", of the bitmap directory's entry %u", i);
         }
         at += 24 + (uint16_t)type_to_name + read32(im, at + 20);
         at = (at + 7) & ~UINT64_C(7);
     }
-    return at == end || bad(im, "the bitmap directory is longer");
+    return at == end || im->dangers ||
+           bad(im, "the bitmap directory is longer");
 }
 
 static bool walk_extensions(Image *im)

@@ -188,22 +188,6 @@ static void hurt_snapshot_table(Victim *v)
     v->lost->snapshots = ~0u;
 }
 
-/* Does the table, as it is now, reach past the end of the file? */
-static bool is_behind_end(const Victim *v)
-{
-    uint64_t end = mem_image_size(v->img);
-    Victim now = *v;
-
-    now.sound = v->img;
-    now.snapshots = get64(&now, 64);
-    for (uint32_t i = 0, n = get32(&now, 60); i < n; i++) {
-        if (snapshot_entry(&now, i + 1) > end) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* ---- */
 
 void qcow2_damage_tables(MemImage *img, GRand *rand, Qcow2Lost *lost)
@@ -236,5 +220,4 @@ void qcow2_damage_tables(MemImage *img, GRand *rand, Qcow2Lost *lost)
             hurt_l2(&v);
         }
     }
-    lost->is_behind_end = is_behind_end(&v);
 }

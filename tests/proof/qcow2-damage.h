@@ -22,7 +22,6 @@ typedef struct Qcow2Lost {
     } ranges[3];
     unsigned n;
     unsigned snapshots;             /* a bit each */
-    bool is_behind_end;             /* entries of snapshots, in part */
 } Qcow2Lost;
 
 /*

@@ -131,26 +131,6 @@ static void forget(uint8_t *known, int64_t size, uint64_t offset,
     }
 }
 
-int contents_keep(Contents *c, const char *id, const Qcow2Lost *lost)
-{
-    int left = 0;
-
-    c->n_bitmaps = opens(c, id) ? c->n_bitmaps : 0;
-    c->may_not_open = lost->is_behind_end;
-    for (int i = 0; i < c->n; i++) {
-        c->known[i] = g_malloc(c->size / SECTOR);
-        memset(c->known[i], 1, c->size / SECTOR);
-        for (unsigned k = 0; k < lost->n; k++) {
-            if (lost->ranges[k].user < 0 || lost->ranges[k].user == i) {
-                forget(c->known[i], c->size, lost->ranges[k].offset,
-                       lost->ranges[k].bytes);
-            }
-        }
-        left += keep_one(c, id, i, i && lost->snapshots >> (i - 1) & 1);
-    }
-    return left;
-}
-
 /* ---- Bitmaps ---- */
 
 static int64_t n_bits(const Contents *c)
@@ -182,12 +162,15 @@ static bool read_bitmap(Contents *c, BlockBackend *blk, int i, uint8_t **bits)
 
 static bool bitmaps_are_in(Contents *c, const char *id)
 {
-    BlockBackend *blk = c->n_bitmaps ? contents_open(c, id, 0) : NULL;
-    bool ok = blk || !c->n_bitmaps;
+    BlockBackend *blk = contents_open(c, id, 0);
+    bool ok = blk;
 
     for (int i = 0; ok && i < c->n_bitmaps; i++) {
         g_autofree uint8_t *now = NULL;
 
+        if (!c->bits[i]) {
+            continue;
+        }
         ok = read_bitmap(c, blk, i, &now);
         if (ok && now && memcmp(now, c->bits[i], n_bits(c))) {
             g_string_append_printf(c->why, "bitmap b%d is another", i);
@@ -200,6 +183,23 @@ static bool bitmaps_are_in(Contents *c, const char *id)
     return ok;
 }
 
+static void keep_bitmaps(Contents *c, const char *id)
+{
+    BlockBackend *blk = c->may_not_open ? NULL : contents_open(c, id, 0);
+
+    for (int i = 0; i < c->n_bitmaps; i++) {
+        g_autofree uint8_t *now = NULL;
+
+        if (!blk || !read_bitmap(c, blk, i, &now) ||
+            memcmp(now, c->bits[i], n_bits(c))) {
+            g_clear_pointer(&c->bits[i], g_free);
+        }
+    }
+    if (blk) {
+        blk_unref(blk);
+    }
+}
+
 static void take_bitmaps(Contents *c, const char *id)
 {
     BlockBackend *blk = contents_open(c, id, 0);
@@ -210,7 +210,63 @@ static void take_bitmaps(Contents *c, const char *id)
     blk_unref(blk);
 }
 
+/* ---- The list of snapshots ---- */
+
+/* NULL: it does not open. */
+static char *list_snapshots(Contents *c, const char *id)
+{
+    BlockBackend *blk = contents_open(c, id, 0);
+    GString *text = blk ? g_string_new(NULL) : NULL;
+    g_autofree QEMUSnapshotInfo *list = NULL;
+    size_t n = 0;
+
+    if (!blk) {
+        return NULL;
+    }
+    bdrv_snapshot_list(blk_bs(blk), &list, &n, &error_abort);
+    for (size_t i = 0; i < n; i++) {
+        g_string_append_printf(text, "%s:%s:%" PRIu64 ":%u ", list[i].id_str,
+                               list[i].name, list[i].vm_state_size,
+                               list[i].date_sec);
+    }
+    blk_unref(blk);
+    return g_string_free(text, FALSE);
+}
+
+static bool list_is_in(Contents *c, const char *id)
+{
+    g_autofree char *now = c->list ? list_snapshots(c, id) : NULL;
+
+    if (g_strcmp0(now, c->list) == 0) {
+        return true;
+    }
+    g_string_append(c->why, "the list of snapshots is another");
+    return false;
+}
+
 /* ---- All of it ---- */
+
+int contents_keep(Contents *c, const char *id, const Qcow2Lost *lost)
+{
+    int left = 0;
+
+    c->may_not_open = !opens(c, id);
+    c->list = lost->snapshots == ~0u ? NULL : list_snapshots(c, id);
+    keep_bitmaps(c, id);
+    g_string_truncate(c->why, 0);
+    for (int i = 0; i < c->n; i++) {
+        c->known[i] = g_malloc(c->size / SECTOR);
+        memset(c->known[i], 1, c->size / SECTOR);
+        for (unsigned k = 0; k < lost->n; k++) {
+            if (lost->ranges[k].user < 0 || lost->ranges[k].user == i) {
+                forget(c->known[i], c->size, lost->ranges[k].offset,
+                       lost->ranges[k].bytes);
+            }
+        }
+        left += keep_one(c, id, i, i && lost->snapshots >> (i - 1) & 1);
+    }
+    return left;
+}
 
 void contents_take(Contents *c, const char *id)
 {
@@ -234,7 +290,7 @@ bool contents_are_in(Contents *c, const char *id)
             return false;
         }
     }
-    return bitmaps_are_in(c, id);
+    return list_is_in(c, id) && bitmaps_are_in(c, id);
 }
 
 /* What is written to the disk.  False: it fails, and must not. */
@@ -243,8 +299,10 @@ static bool write_and_note(Contents *c, BlockBackend *blk, int64_t at,
 {
     memset(c->data[0] + at, value, bytes);
     for (int i = 1; i < c->n_bitmaps; i++) {
-        memset(c->bits[i] + at / BITMAP_GRANULARITY, 1,
-               bytes / BITMAP_GRANULARITY);
+        if (c->bits[i]) {
+            memset(c->bits[i] + at / BITMAP_GRANULARITY, 1,
+                   bytes / BITMAP_GRANULARITY);
+        }
     }
     if (blk_pwrite(blk, at, bytes, c->data[0] + at, 0) == 0) {
         return true;
@@ -263,7 +321,9 @@ static void copy_back(Contents *c, const Contents *saved)
         memcpy(c->known[0], saved->known[0], c->size / SECTOR);
     }
     for (int i = 0; i < c->n_bitmaps; i++) {
-        memcpy(c->bits[i], saved->bits[i], n_bits(c));
+        if (c->bits[i]) {
+            memcpy(c->bits[i], saved->bits[i], n_bits(c));
+        }
     }
 }
 
@@ -313,6 +373,7 @@ bool contents_can_be_written(Contents *c, const char *id, uint32_t seed)
 
 void contents_clear(Contents *c)
 {
+    g_free(c->list);
     for (int i = 0; i < c->n; i++) {
         g_free(c->data[i]);
         g_free(c->known[i]);

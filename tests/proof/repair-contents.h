@@ -23,13 +23,12 @@ typedef struct Contents {
     int n_bitmaps;                  /* b0, b1 …; b0 does not record */
     /* A bitmap that was in use at that moment says so, and is worth nothing. */
     bool may_be_in_use;
-    /* Nor has an image that says that snapshots are behind the end of the file,
-     * once something is there. */
-    bool may_not_open;
+    bool may_not_open;              /* nor did it before */
 
+    char *list;                     /* of snapshots; NULL: not known */
     uint8_t *data[1 + MAX_SNAPSHOTS];
     uint8_t *known[1 + MAX_SNAPSHOTS];  /* a byte of each sector; NULL: all */
-    uint8_t *bits[MAX_BITMAPS];     /* a byte of each granule */
+    uint8_t *bits[MAX_BITMAPS];     /* a byte of each granule; NULL: lost */
 } Contents;
 
 /* The image on the write-log disk @id; NULL, and why. */
