@@ -15,6 +15,10 @@
  * use until then.  So a repair that is interrupted before finds the same table
  * again, and leaves out the same.
  *
+ * Clusters of the table that are behind the end of the file are in use as well
+ * as long as errors are repaired: the file may grow, and what the repair puts
+ * there would be read as the table, by which the image might not even open.
+ *
  * Source: "QEMU QCOW Image Format", section "Snapshots".
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
@@ -137,6 +141,12 @@ static int read_entry(Qcow2Check *chk, uint32_t i, int64_t pos,
     return ret;
 }
 
+/* Nobody opens an image for writing before all of its table is. */
+static bool is_in_file(const Qcow2Check *chk, int64_t end)
+{
+    return chk->s->snapshots_offset + end <= chk->file_bytes;
+}
+
 static int take_entry(Qcow2Check *chk, uint32_t i, int64_t *pos,
                       GString *incomplete)
 {
@@ -159,6 +169,11 @@ static int take_entry(Qcow2Check *chk, uint32_t i, int64_t *pos,
         head.extra_size < QCOW2_SNAPSHOT_V3_EXTRA) {
         g_string_append_printf(incomplete, "%s snapshot table entry %" PRIu32
                                " is incomplete\n",
+                               fixes(chk) ? "Repairing" : "ERROR", i);
+        chk->bad_snapshots++;
+    } else if (!is_in_file(chk, *pos + length)) {
+        g_string_append_printf(incomplete, "%s snapshot table entry %" PRIu32
+                               " ends beyond the end of the file\n",
                                fixes(chk) ? "Repairing" : "ERROR", i);
         chk->bad_snapshots++;
     }
@@ -355,15 +370,30 @@ static uint64_t table_bytes_in_file(const Qcow2Check *chk)
            chk->file_bytes - offset : 0;
 }
 
+/* Unless there is going to be another table and the file could grow to there:
+ * it does not by more than the clusters that have counts. */
+static uint64_t table_bytes_in_use(const Qcow2Check *chk)
+{
+    uint64_t end = chk->s->snapshots_offset + chk->snapshot_table_bytes;
+
+    return fixes(chk) && chk->bad_snapshots &&
+           end <= (uint64_t)chk->room << chk->s->cluster_bits ?
+           chk->snapshot_table_bytes : table_bytes_in_file(chk);
+}
+
 static void count_table(Qcow2Check *chk)
 {
+    unsigned shift = chk->s->cluster_bits;
     uint64_t offset = chk->s->snapshots_offset;
-    uint64_t bytes = table_bytes_in_file(chk);
+    uint64_t bytes = table_bytes_in_use(chk);
 
-    if (bytes < chk->snapshot_table_bytes) {
+    if (table_bytes_in_file(chk) < chk->snapshot_table_bytes) {
         qcow2_check_count(chk, offset, chk->snapshot_table_bytes);
     }                                                   /* complains */
-    qcow2_check_count(chk, offset, bytes);
+    if (bytes) {
+        qcow2_check_count_clusters(chk, offset >> shift,
+                                   (offset + bytes - 1) >> shift);
+    }
 }
 
 int qcow2_check_count_snapshots(Qcow2Check *chk)
@@ -469,7 +499,7 @@ int qcow2_check_repair_snapshots(Qcow2Check *chk)
     /* What the driver has in memory is from before the repair. */
     ret = ret < 0 ? ret : qcow2_repair_reload(bs);
     if (ret == 0) {
-        s->snapshots_size = table_bytes_in_file(chk);
+        s->snapshots_size = table_bytes_in_use(chk);
         qatomic_set(&s->corrupt, false);
         exchange_lists(chk);
         ret = write_list(bs, may_flag);

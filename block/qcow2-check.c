@@ -26,6 +26,7 @@
 #include "qemu/osdep.h"
 #include "block/block.h"
 #include "qcow2-check.h"
+#include "qcow2-snapshot.h"
 #include "qemu/atomic.h"
 #include "qemu/error.h"
 #include "qemu/thread.h"
@@ -104,10 +105,11 @@ bool qcow2_check_inside(const Qcow2Check *chk, uint64_t offset, uint64_t bytes)
            end - chk->file_bytes < chk->s->cluster_size;
 }
 
-static void count_careful(Qcow2Check *chk, int64_t first, int64_t last)
+void qcow2_check_count_clusters(Qcow2Check *chk, int64_t first, int64_t last)
 {
     uint32_t users = MAX(chk->users, 1);
 
+    chk->n_counted = MAX(chk->n_counted, last + 1);
     for (int64_t c = first; c <= last; c++) {
         uint64_t refs = qcow2_refs_get(chk->refs, c);
         uint32_t times = refs >= chk->s->refcount_max ? 0 :
@@ -144,8 +146,7 @@ void qcow2_check_count(Qcow2Check *chk, uint64_t offset, uint64_t bytes)
     }
     first = offset >> chk->s->cluster_bits;
     last = (offset + bytes - 1) >> chk->s->cluster_bits;
-    chk->n_counted = MAX(chk->n_counted, last + 1);
-    count_careful(chk, first, last);
+    qcow2_check_count_clusters(chk, first, last);
 }
 
 /* ---- The check ---- */
@@ -298,13 +299,14 @@ static int check_image(Qcow2Check *chk)
     return ret;
 }
 
-/* Clusters that new refcount structures take at most, and some. */
+/* Clusters that new refcount structures take at most, and some; and as many as
+ * the longest snapshot table has, which it may say are behind the end. */
 static int64_t room_for_rebuild(const Qcow2Check *chk)
 {
     int64_t blocks = chk->n_clusters >> chk->s->refcount_block_bits;
 
     return 2 * blocks + 4 * (QCOW2_MAX_REFTABLE_SIZE >> chk->s->cluster_bits) +
-           64;
+           (QCOW2_MAX_SNAPSHOT_TABLE >> chk->s->cluster_bits) + 64;
 }
 
 static int check_init(Qcow2Check *chk)

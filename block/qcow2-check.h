@@ -133,6 +133,8 @@ int qcow2_check_write(const Qcow2Check *chk, int own, int64_t offset,
  * nothing) if they are not in it.
  */
 void qcow2_check_count(Qcow2Check *chk, uint64_t offset, uint64_t bytes);
+/* The same for clusters below chk->room, in the file or not. */
+void qcow2_check_count_clusters(Qcow2Check *chk, int64_t first, int64_t last);
 /* Any thread: is that so?  (At most a cluster may be partial.) */
 bool qcow2_check_inside(const Qcow2Check *chk, uint64_t offset,
                         uint64_t bytes);

@@ -32,4 +32,11 @@ typedef struct Qcow2Lost {
  */
 void qcow2_damage_tables(MemImage *img, GRand *rand, Qcow2Lost *lost);
 
+/* The file ends in the snapshot table, or before it.  After qcow2_damage(),
+ * too. */
+void qcow2_damage_snapshots_end(MemImage *img, GRand *rand, Qcow2Lost *lost);
+/* The same for any of: it, the refcount table, L1 tables of snapshots, the
+ * bitmap directory, a bitmap's table. */
+void qcow2_damage_ends(MemImage *img, GRand *rand, Qcow2Lost *lost);
+
 #endif

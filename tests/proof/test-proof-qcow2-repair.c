@@ -16,7 +16,8 @@
  * same is asked of all that can still be read as it was; a second repair leaves
  * an image that is as clean as after one that nobody interrupts; and only if
  * that is clean does it have to stand being written.  (Not if the snapshot
- * table is another: it may be where the repair writes.)
+ * table is another: it may be where the repair writes.)  Or the file ends in a
+ * table, or before it, and everything else that it has is in use.
  */
 #include "proof-int.h"
 #include "qcow2-checker.h"
@@ -29,6 +30,8 @@
 
 #define FIX_ALL (BDRV_FIX_LEAKS | BDRV_FIX_ERRORS)
 
+typedef void Damage(MemImage *img, GRand *rand, Qcow2Lost *lost);
+
 typedef struct Variant {
     const char *name;
     const char *create;
@@ -36,7 +39,8 @@ typedef struct Variant {
     bool no_snapshots;
     const char *open;
     int bitmaps;
-    bool tables;                    /* are damaged, too */
+    Damage *hurt;                   /* what nobody can put right; or NULL */
+    bool fill;                      /* the file has no room for repairs */
     int cost;                       /* look at every so many-th; 0: 1 */
 } Variant;
 
@@ -57,15 +61,31 @@ static const Variant variants[] = {
     { "version-2", "{'cluster_size':1024,'compat':'0.10'}", 1024 },
     { "bitmaps-512", "{'cluster_size':512}", .bitmaps = 3, .cost = 2 },
     { "bitmaps-64k", "{'cluster_size':65536}", .bitmaps = 2 },
-    { "tables-512", "{'cluster_size':512}", 512, .tables = true },
+    { "tables-512", "{'cluster_size':512}", 512, .hurt = qcow2_damage_tables },
     { "tables-refcount-1", "{'cluster_size':512,'refcount_bits':1}", 0, true,
-      .tables = true },
-    { "tables-4k", "{'cluster_size':4096}", 4096, .tables = true,
+      .hurt = qcow2_damage_tables },
+    { "tables-4k", "{'cluster_size':4096}", 4096, .hurt = qcow2_damage_tables,
       .bitmaps = 2, .cost = 2 },
     { "tables-extended-l2", "{'cluster_size':16384,'extended_l2':true}",
-      .tables = true, .cost = 3 },
-    { "tables-64k", "{'cluster_size':65536}", 65536, .tables = true,
-      .cost = 8 },
+      .hurt = qcow2_damage_tables, .cost = 3 },
+    { "tables-64k", "{'cluster_size':65536}", 65536,
+      .hurt = qcow2_damage_tables, .cost = 8 },
+    { "snapshots-end-512", "{'cluster_size':512}", .fill = true,
+      .hurt = qcow2_damage_snapshots_end, .cost = 3 },
+    { "snapshots-end-refcount-64", "{'cluster_size':512,'refcount_bits':64}",
+      .fill = true, .hurt = qcow2_damage_snapshots_end, .cost = 3 },
+    { "snapshots-end-version-2", "{'cluster_size':1024,'compat':'0.10'}",
+      .fill = true, .hurt = qcow2_damage_snapshots_end, .cost = 3 },
+    { "ends-512", "{'cluster_size':512}", .fill = true, .bitmaps = 2,
+      .hurt = qcow2_damage_ends, .cost = 2 },
+    { "ends-refcount-1", "{'cluster_size':512,'refcount_bits':1}", 0, true,
+      .fill = true, .bitmaps = 2, .hurt = qcow2_damage_ends, .cost = 2 },
+    { "ends-refcount-64", "{'cluster_size':512,'refcount_bits':64}",
+      .fill = true, .hurt = qcow2_damage_ends, .cost = 4 },
+    { "ends-extended-l2", "{'cluster_size':16384,'extended_l2':true}",
+      .fill = true, .hurt = qcow2_damage_ends, .cost = 3 },
+    { "ends-64k", "{'cluster_size':65536}", .fill = true,
+      .hurt = qcow2_damage_ends, .cost = 8 },
     { "luks-4k", "{'cluster_size':4096," LUKS "}", .open = KEY, .cost = 12 },
     { "luks-64k", "{" LUKS "}", .open = KEY, .cost = 12 },
 };
@@ -148,6 +168,19 @@ static void add_bitmaps(Run *r, BlockBackend *blk, GRand *rand)
     r->before.n_bitmaps = r->v->bitmaps;
 }
 
+/* What is free, after a flush, a cluster at a time: then there is room behind
+ * the end of the file only. */
+static void fill(Run *r, BlockBackend *blk)
+{
+    uint8_t buf[512];
+
+    memset(buf, 99, sizeof(buf));
+    g_assert_cmpint(blk_flush(blk), ==, 0);
+    for (int64_t at = 0; at < r->before.size; at += sizeof(buf)) {
+        g_assert_cmpint(blk_pwrite(blk, at, sizeof(buf), buf, 0), ==, 0);
+    }
+}
+
 static void make_image(Run *r, GRand *rand)
 {
     json_t *o = options_from_json(r->v->create, &error_abort);
@@ -167,6 +200,9 @@ static void make_image(Run *r, GRand *rand)
         g_assert_true(bdrv_snapshot_create(blk_bs(blk), &sn, &error_abort));
         r->before.n++;
         scribble(blk, rand, 6, r->v->compress_unit);
+    }
+    if (r->v->fill) {
+        fill(r, blk);
     }
     blk_unref(blk);
 }
@@ -193,7 +229,7 @@ static void damage_tables(Run *r, GRand *rand)
     Qcow2Lost lost;
     int left;
 
-    qcow2_damage_tables(r->disk->img, rand, &lost);
+    r->v->hurt(r->disk->img, rand, &lost);
     left = contents_keep(&r->before, "hurt", &lost);
     n_kept += left > 0;
     r->is_unknown = lost.snapshots == ~0u;
@@ -215,16 +251,16 @@ static void run_begin(Run *r, const Variant *v, uint32_t seed)
     r->fix = g_rand_int_range(rand, 0, 4) ? FIX_ALL : BDRV_FIX_LEAKS;
     make_image(r, rand);
     contents_take(&r->before, "hurt");
-    if (!v->tables || g_rand_int_range(rand, 0, 2)) {
+    if (!v->hurt || g_rand_int_range(rand, 0, 2)) {
         qcow2_damage(r->disk->img, rand);
     }
-    if (v->tables) {
+    if (v->hurt) {
         damage_tables(r, rand);
     }
     r->by_open = is_only_dirty(r->disk->img);
     n_opened += r->by_open;
     r->before.may_be_in_use = r->by_open;
-    r->end = v->tables ? mem_image_size(r->disk->img) : INT64_MAX;
+    r->end = v->hurt ? mem_image_size(r->disk->img) : INT64_MAX;
     r->dangers = qcow2_checker_dangers(r->disk->img, r->end, r->why);
     g_assert_nonnull(r->dangers);
     n_dangerous += g_hash_table_size(r->dangers) > 0;
@@ -274,7 +310,7 @@ static bool is_as_clean(Run *r, int ret, const BdrvCheckResult *res)
 
 static bool is_clean(Run *r, int ret, const BdrvCheckResult *res)
 {
-    if (r->v->tables) {
+    if (r->v->hurt) {
         return is_as_clean(r, ret, res);
     }
     if (ret < 0 || res->corruptions || res->leaks || res->check_errors) {
@@ -314,12 +350,12 @@ static bool repairs(Run *r, WriteLogDisk *d)
     BdrvCheckResult res;
     int ret = check(r, d->id, FIX_ALL, &res);
 
-    if (!r->v->tables && !is_clean(r, ret, &res)) {
+    if (!r->v->hurt && !is_clean(r, ret, &res)) {
         g_string_append(r->why, " (a second repair)");
         return false;
     }
     ret = check(r, d->id, 0, &res);
-    if (r->v->tables) {
+    if (r->v->hurt) {
         return is_clean(r, ret, &res) && not_more_dangerous(r, d->img) &&
                contents_are_in(&r->before, d->id);
     }
@@ -395,9 +431,9 @@ static bool crash_one(const Variant *v, uint32_t seed)
 
     run_begin(&r, v, seed);
     ret = repair(&r, &res);
-    ok = (r.fix != FIX_ALL && !r.by_open) || v->tables ||
+    ok = (r.fix != FIX_ALL && !r.by_open) || v->hurt ||
          is_clean(&r, ret, &res);
-    if (ok && r.by_open && !v->tables) {
+    if (ok && r.by_open && !v->hurt) {
         /* Whoever was not interrupted has put bitmaps back. */
         r.before.may_be_in_use = false;
         ok = contents_are_in(&r.before, "hurt");
@@ -413,7 +449,7 @@ static bool crash_one(const Variant *v, uint32_t seed)
 /* Damaged tables meet in more ways than many runs have seen. */
 static uint32_t seed_of(const Variant *v)
 {
-    return v->tables ? proof_seed_or(g_str_hash(v->name)) : proof_seed();
+    return v->hurt ? proof_seed_or(g_str_hash(v->name)) : proof_seed();
 }
 
 static void test_crash(const void *opaque)
@@ -442,7 +478,7 @@ static bool fail_one(const void *variant, uint32_t seed, int which,
     ret = repair(&r, &res);
     fired = write_log_fired(r.disk);
     g_string_truncate(r.why, 0);
-    ok = fired || (r.fix != FIX_ALL && !r.by_open) || v->tables ||
+    ok = fired || (r.fix != FIX_ALL && !r.by_open) || v->hurt ||
          is_clean(&r, ret, &res);
     ok = ok && check_left(&r, r.disk->img) &&
          replay_foreach(r.disk, seed, 6, 3, check_cut, &r);

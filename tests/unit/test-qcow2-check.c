@@ -663,6 +663,52 @@ static void test_list_while_checking(void)
     qcow2_image_free(img);
 }
 
+static void leave(uint8_t *d)
+{
+}
+
+/* The table becomes the end of the file, which has not all of a long name. */
+static void cut_name(Qcow2Image *img, const char *data, gsize size)
+{
+    g_autoptr(GByteArray) all = g_byte_array_new();
+    uint64_t table = ldq_be_p(data + 64);
+    const char *entry = data + table;
+    guint table_at = QEMU_ALIGN_UP(size, 4096);
+
+    g_byte_array_append(all, (const uint8_t *)data, size);
+    g_byte_array_set_size(all, table_at);
+    stq_be_p(all->data + 64, table_at);
+    g_byte_array_append(all, (const uint8_t *)entry, 512);
+    stw_be_p(all->data + table_at + 14, 600);
+    store(img, (const char *)all->data, all->len);
+}
+
+/* Nobody may write it before; a repair makes that right. */
+static void test_snapshot_name_cut_off(void)
+{
+    g_autofree char *hurt = NULL;
+    const Damage damage = { "nothing", leave, .loses_snapshot = true };
+    BdrvCheckResult res;
+    Qcow2Image *img;
+    gsize size;
+
+    if (!qcow2_image_can_run()) {
+        return;
+    }
+    img = new_image(&damage, &hurt, &size);
+    cut_name(img, hurt, size);
+    open_for_check(img);
+    g_assert_cmpint(check(img, &res, 0), ==, 0);
+    g_assert_cmpint(res.corruptions, ==, 2);    /* and its refcount is 0 */
+    qcow2_image_close(img);
+    repair_whole(img);
+    qcow2_image_open(img, NULL);
+    qcow2_image_write(img, 500 * KiB, 64 * KiB, 7, 0);
+    qcow2_image_close(img);
+    qcow2_image_assert_good(img);
+    qcow2_image_free(img);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -689,6 +735,8 @@ int main(int argc, char **argv)
     g_test_add_func("/qcow2-check/block-twice-narrow",
                     test_block_twice_narrow);
     g_test_add_func("/qcow2-check/dirty/open", test_dirty_open);
+    g_test_add_func("/qcow2-check/snapshot-name-cut-off",
+                    test_snapshot_name_cut_off);
     g_test_add_func("/qcow2-check/snapshots-are-not-listed",
                     test_list_while_checking);
     return g_test_run();
