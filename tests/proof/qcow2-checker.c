@@ -243,7 +243,7 @@ static bool l2_entry(Image *im, uint64_t entry, uint64_t bitmap,
                    bitmap);
     }
     if (im->features & INCOMPAT_DATA_FILE) {
-        return external_entry(im, entry, guest);
+        return im->dangers || external_entry(im, entry, guest);
     }
     if (!(entry & OFFSET)) {
         im->result->odd_flags = entry & COPIED;

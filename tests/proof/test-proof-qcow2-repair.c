@@ -41,6 +41,7 @@ typedef struct Variant {
     int bitmaps;
     Damage *hurt;                   /* what nobody can put right; or NULL */
     bool fill;                      /* the file has no room for repairs */
+    bool has_data_file;             /* the disk "data" */
     int cost;                       /* look at every so many-th; 0: 1 */
 } Variant;
 
@@ -49,6 +50,8 @@ typedef struct Variant {
              "'encrypt.iter-time':'0','encrypt.cipher-alg':'aes-128'," \
              "'encrypt.cipher-mode':'cbc','encrypt.ivgen-alg':'plain64'"
 #define KEY "{'encrypt.key-secret':'s'}"
+#define DATA "'data_file':'write-log:data'"
+#define OPEN "{'data-file':{'driver':'write-log','disk':'data'}}"
 
 static const Variant variants[] = {
     { "512", "{'cluster_size':512}", 512 },
@@ -70,6 +73,11 @@ static const Variant variants[] = {
       .hurt = qcow2_damage_tables, .cost = 3 },
     { "tables-64k", "{'cluster_size':65536}", 65536,
       .hurt = qcow2_damage_tables, .cost = 8 },
+    { "data-file-512", "{'cluster_size':512," DATA "}", 0, true, .open = OPEN,
+      .bitmaps = 2, .has_data_file = true },
+    { "data-file-ends", "{'cluster_size':512,'refcount_bits':64," DATA "}", 0,
+      true, .open = OPEN, .bitmaps = 2, .has_data_file = true,
+      .hurt = qcow2_damage_ends },
     { "snapshots-end-512", "{'cluster_size':512}", .fill = true,
       .hurt = qcow2_damage_snapshots_end, .cost = 3 },
     { "snapshots-end-refcount-64", "{'cluster_size':512,'refcount_bits':64}",
@@ -96,6 +104,8 @@ typedef struct Run {
     int fix;                        /* of the repair that is interrupted … */
     bool by_open;                   /* … unless opening the image does it */
     WriteLogDisk *disk;             /* damaged */
+    WriteLogDisk *data;             /* or NULL … */
+    MemImage *sound_data;           /* … as no repair may change it */
     GHashTable *dangers;            /* in the beginning … */
     int64_t end;                    /* … when the file was so long */
     Contents before;
@@ -248,8 +258,11 @@ static void run_begin(Run *r, const Variant *v, uint32_t seed)
     r->before = (Contents){ .graph = block_graph_new(), .open = v->open,
                             .why = r->why };
     r->disk = write_log_disk_new("hurt", mem_image_new(0));
+    r->data = v->has_data_file ? write_log_disk_new("data", mem_image_new(0)) :
+              NULL;
     r->fix = g_rand_int_range(rand, 0, 4) ? FIX_ALL : BDRV_FIX_LEAKS;
     make_image(r, rand);
+    r->sound_data = r->data ? mem_image_clone(r->data->img) : NULL;
     contents_take(&r->before, "hurt");
     if (!v->hurt || g_rand_int_range(rand, 0, 2)) {
         qcow2_damage(r->disk->img, rand);
@@ -270,6 +283,8 @@ static void run_begin(Run *r, const Variant *v, uint32_t seed)
 static void run_end(Run *r)
 {
     write_log_disk_free(r->disk);
+    g_clear_pointer(&r->data, write_log_disk_free);
+    g_clear_pointer(&r->sound_data, mem_image_free);
     block_graph_free(r->before.graph);
     contents_clear(&r->before);
     g_hash_table_destroy(r->dangers);
@@ -375,6 +390,15 @@ static bool repairs(Run *r, WriteLogDisk *d)
     return true;
 }
 
+/* What was written to see whether that can be done. */
+static void restore_data(Run *r)
+{
+    if (r->data) {
+        mem_image_free(r->data->img);
+        r->data->img = mem_image_clone(r->sound_data);
+    }
+}
+
 static bool check_left(Run *r, const MemImage *img)
 {
     g_autoptr(WriteLogDisk) d =
@@ -388,6 +412,7 @@ static bool check_left(Run *r, const MemImage *img)
     if (!ok) {
         proof_save(img);
     }
+    restore_data(r);
     return ok;
 }
 
