@@ -145,6 +145,11 @@ int main(int argc, char **argv)
 
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);       /* a write past the limit is EFBIG */
+    /* Who asks for progress gets it where there is any; nobody dies of it. */
+    signal(SIGUSR1, SIG_IGN);
+#ifdef SIGINFO
+    signal(SIGINFO, SIG_IGN);
+#endif
     error_init(argv[0]);
     parse_standard_options(argc, argv);
     if (optind >= argc) {
