@@ -694,6 +694,16 @@ void qcow2_inflated_put(BDRVQcow2State *s, Qcow2InflatedCluster *e)
 void qcow2_inflated_forget(BDRVQcow2State *s, int64_t offset, int64_t bytes)
     EXCLUDES(leaf_class);
 
+/* ---- qcow2-shorten.c: drained; may drop the lock ---- */
+
+/* Cut off what is behind the last cluster in use.  0 or -errno, which does no
+ * harm. */
+int qcow2_shorten_file(BlockDriverState *bs) REQUIRES(driver_class);
+/* Make the file as long as the clusters with data that were allocated, the last
+ * of which may not be written to its end.  Others take the file's length at its
+ * word.  What fails is said; it does no harm. */
+void qcow2_complete_file(BlockDriverState *bs) REQUIRES(driver_class);
+
 /* ---- Entry points of the table in qcow2.c ---- */
 
 int qcow2_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes,
@@ -714,10 +724,6 @@ BdrvMapResult qcow2_map_request(BlockDriverState *bs, BdrvTrackedRequest *req,
                                 BdrvMapping *mapping);
 int qcow2_save_vmstate(BlockDriverState *bs, int64_t pos, QEMUIOVector *qiov);
 int qcow2_load_vmstate(BlockDriverState *bs, int64_t pos, QEMUIOVector *qiov);
-/* Drained: make the file as long as the clusters with data that were allocated,
- * the last of which may not be written to its end.  Others take the file's
- * length at its word.  What fails is said; it does no harm. */
-void qcow2_complete_file(BlockDriverState *bs) REQUIRES(driver_class);
 bool qcow2_truncate(BlockDriverState *bs, int64_t offset, bool exact,
                     PreallocMode prealloc, int flags, Error **errp);
 extern const BlockCreateParam qcow2_blockdev_create_params[];
