@@ -696,8 +696,8 @@ void qcow2_inflated_forget(BDRVQcow2State *s, int64_t offset, int64_t bytes)
 
 /* ---- qcow2-shorten.c: drained; may drop the lock ---- */
 
-/* Cut off what is behind the last cluster in use.  0 or -errno, which does no
- * harm. */
+/* Cut off what is behind the last cluster in use, and refcount blocks that
+ * count nothing.  0 or -errno, which does no harm. */
 int qcow2_shorten_file(BlockDriverState *bs) REQUIRES(driver_class);
 /* Make the file as long as the clusters with data that were allocated, the last
  * of which may not be written to its end.  Others take the file's length at its

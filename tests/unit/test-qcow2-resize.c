@@ -9,6 +9,7 @@
 #include "block/blkdebug.h"
 #include "block/block-backend.h"
 #include "block/block-driver.h"
+#include "qemu/bswap.h"
 
 #define BASE_SIZE (4 * MiB)
 
@@ -161,6 +162,40 @@ static void test_grow_preallocated(void)
 
 /* ---- Shrinking ---- */
 
+typedef struct Reftable {
+    char *image;
+    gsize bytes;
+    uint8_t *entries;               /* in image */
+    uint32_t n;
+    int64_t covers;                 /* bytes of the file, an entry */
+} Reftable;
+
+static void reftable_read(Reftable *t, const char *path)
+{
+    const uint8_t *h;
+    uint32_t bits, order;
+
+    g_assert_true(g_file_get_contents(path, &t->image, &t->bytes, NULL));
+    h = (uint8_t *)t->image;
+    bits = ldl_be_p(h + 20);
+    order = ldl_be_p(h + 4) < 3 ? 4 : ldl_be_p(h + 96);
+    t->entries = (uint8_t *)t->image + ldq_be_p(h + 48);
+    t->n = (ldl_be_p(h + 56) << bits) / 8;
+    t->covers = (INT64_C(8) << bits >> order) << bits;
+}
+
+/* Nor has it refcount blocks for what is behind its end. */
+static void check_no_blocks_behind(const char *path)
+{
+    Reftable t;
+
+    reftable_read(&t, path);
+    for (uint32_t i = DIV_ROUND_UP(t.bytes, t.covers); i < t.n; i++) {
+        g_assert_cmphex(ldq_be_p(t.entries + i * 8), ==, 0);
+    }
+    g_free(t.image);
+}
+
 /* The file gets shorter, and what was cut off does not come back. */
 static void test_shrink(void)
 {
@@ -181,10 +216,10 @@ static void test_shrink(void)
         check_pattern(blk, 0, end, 0x77);
         g_assert_cmpint(blk_pwrite(blk, end, 512, &i, 0), <, 0);
         g_assert_cmpint(stat(path, &st), ==, 0);
-        /* Refcount blocks between small clusters stay where they are. */
-        if (!strstr(o, "cluster_size")) {
-            g_assert_cmpint(st.st_size, <, 2 * MiB);
-        }
+        /* Between small clusters there was a table that stays where it is. */
+        g_assert_cmpint(st.st_size, <, strstr(o, "cluster_size") ? 9 * MiB :
+                                                                   2 * MiB);
+        check_no_blocks_behind(path);
         resize(blk, 10 * MiB, PREALLOC_MODE_OFF);
         check_pattern(blk, 0, end, 0x77);
         check_pattern(blk, end, 10 * MiB, 0);
@@ -199,6 +234,74 @@ static void test_shrink(void)
         check_pattern(blk, 0, 1 * MiB, 0);
         blk_unref(blk);
     }
+}
+
+/* Blocks that another one counts go, too, and then that one. */
+static void test_shrink_preallocated(void)
+{
+    g_autofree char *path = path_of("blocks");
+    BlockBackend *blk = create("blocks", "size=4M,cluster_size=512,"
+                                         "preallocation=falloc");
+    struct stat st;
+
+    write_pattern(blk, 0, 64 * KiB, 1);
+    for (int64_t size = 2 * MiB; size >= 64 * KiB; size /= 2) {
+        resize(blk, size, PREALLOC_MODE_OFF);
+        check_no_blocks_behind(path);
+    }
+    g_assert_cmpint(stat(path, &st), ==, 0);
+    g_assert_cmpint(st.st_size, <, 256 * KiB);
+    resize(blk, 4 * MiB, PREALLOC_MODE_FALLOC);
+    check_pattern(blk, 0, 64 * KiB, 1);
+    check_pattern(blk, 64 * KiB, 4 * MiB, 0);
+    blk_unref(blk);
+}
+
+/* A block that counts itself alone goes, but not if it is in the table twice:
+ * then what becomes of its cluster is not known. */
+static void shrink_with_block(bool twice)
+{
+    enum { CLUSTER = 512, FIRST = 5 * 256, OWN = FIRST + 7 };
+    g_autofree char *path = path_of("self");
+    BlockBackend *blk = create("self", "size=4M,cluster_size=512");
+    g_autofree char *image = g_malloc0((OWN + 1) * CLUSTER);
+    uint64_t offset = OWN * CLUSTER;
+    struct stat st;
+    Reftable t;
+
+    write_pattern(blk, 0, 4 * KiB, 1);
+    blk_unref(blk);
+    reftable_read(&t, path);
+    g_assert_cmpint(t.covers, ==, 256 * CLUSTER);
+    stq_be_p(t.entries + 5 * 8, offset);
+    if (twice) {
+        stq_be_p(t.entries + 3 * 8, offset);
+    }
+    memcpy(image, t.image, t.bytes);
+    stw_be_p(image + offset + (OWN - FIRST) * 2, 1);
+    g_assert_true(g_file_set_contents(path, image, (OWN + 1) * CLUSTER, NULL));
+    g_free(t.image);
+
+    blk = open_image("self");
+    resize(blk, 2 * MiB, PREALLOC_MODE_OFF);
+    check_pattern(blk, 0, 4 * KiB, 1);
+    blk_unref(blk);
+    reftable_read(&t, path);
+    g_assert_cmphex(ldq_be_p(t.entries + 5 * 8), ==, twice ? offset : 0);
+    g_assert_cmphex(ldq_be_p(t.entries + 3 * 8), ==, twice ? offset : 0);
+    g_free(t.image);
+    g_assert_cmpint(stat(path, &st), ==, 0);
+    g_assert_cmpint(st.st_size > offset, ==, twice);
+}
+
+static void test_shrink_block_of_its_own(void)
+{
+    shrink_with_block(false);
+}
+
+static void test_shrink_block_twice(void)
+{
+    shrink_with_block(true);
 }
 
 /* Nor what a later subcluster of the last cluster held. */
@@ -467,6 +570,12 @@ int main(int argc, char **argv)
     g_test_add_func("/qcow2/resize/grow-preallocated",
                     test_grow_preallocated);
     g_test_add_func("/qcow2/resize/shrink", test_shrink);
+    g_test_add_func("/qcow2/resize/shrink-preallocated",
+                    test_shrink_preallocated);
+    g_test_add_func("/qcow2/resize/shrink-block-of-its-own",
+                    test_shrink_block_of_its_own);
+    g_test_add_func("/qcow2/resize/shrink-block-twice",
+                    test_shrink_block_twice);
     g_test_add_func("/qcow2/resize/shrink-within-subclusters",
                     test_shrink_subclusters);
     g_test_add_func("/qcow2/resize/data-file-longer-than-disk",
