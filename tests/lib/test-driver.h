@@ -175,6 +175,16 @@ int test_request_wait(TestRequest *r);
 bool test_request_is_done(TestRequest *r);
 /* Between two uses, or at the end. */
 void test_request_destroy(TestRequest *r);
+/* One step of a race: a request of up to two clusters with a buffer, which is
+ * full of 'X' when it starts, and which must succeed. */
+typedef struct TestStep {
+    TestRequest r;
+    uint8_t buf[2 * TEST_CLUSTER];
+} TestStep;
+
+void test_step_start(TestStep *s, AioContext *ctx, BlockBackend *blk,
+                     BdrvRequestType type, int64_t offset, int64_t bytes);
+void test_step_finish(TestStep *s);
 /* All of the above for one request. */
 int test_request_run(AioContext *ctx, BlockBackend *blk, BdrvRequestType type,
                      int64_t offset, int64_t bytes, void *buf, int flags);

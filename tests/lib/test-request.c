@@ -138,6 +138,20 @@ void test_request_destroy(TestRequest *r)
     qemu_event_destroy(&r->done);
 }
 
+void test_step_start(TestStep *s, AioContext *ctx, BlockBackend *blk,
+                     BdrvRequestType type, int64_t offset, int64_t bytes)
+{
+    memset(s->buf, 'X', sizeof(s->buf));
+    test_request_init(&s->r, ctx, blk, type, offset, bytes, s->buf);
+    test_request_submit(&s->r);
+}
+
+void test_step_finish(TestStep *s)
+{
+    g_assert_cmpint(test_request_wait(&s->r), ==, 0);
+    test_request_destroy(&s->r);
+}
+
 int test_request_run(AioContext *ctx, BlockBackend *blk, BdrvRequestType type,
                      int64_t offset, int64_t bytes, void *buf, int flags)
 {

@@ -260,23 +260,10 @@ static void test_slow_if_tracked(Pair *t, gconstpointer by_filter)
 
 /* ---- Races, step by step ---- */
 
-typedef struct Step {
-    TestRequest r;
-    uint8_t buf[2 * CLUSTER];
-} Step;
-
-static void start(Pair *t, Step *s, BlockBackend *blk, BdrvRequestType type,
+static void start(Pair *t, TestStep *s, BlockBackend *blk, BdrvRequestType type,
                   int64_t offset, int64_t bytes)
 {
-    memset(s->buf, 'X', sizeof(s->buf));
-    test_request_init(&s->r, t->env.ctx, blk, type, offset, bytes, s->buf);
-    test_request_submit(&s->r);
-}
-
-static void finish(Step *s)
-{
-    g_assert_cmpint(test_request_wait(&s->r), ==, 0);
-    test_request_destroy(&s->r);
+    test_step_start(s, t->env.ctx, blk, type, offset, bytes);
 }
 
 static int num_waiting(BlockDriverState *bs)
@@ -305,19 +292,19 @@ static void until_one_waits(Pair *t)
 }
 
 /* The driver has got so far with @s as to do what is held. */
-static void start_held(Pair *t, unsigned held, Step *s, BdrvRequestType type,
-                       int64_t offset, int64_t bytes)
+static void start_held(Pair *t, unsigned held, TestStep *s,
+                       BdrvRequestType type, int64_t offset, int64_t bytes)
 {
     test_disk_hold(t->top, held);
     start(t, s, t->blk, type, offset, bytes);
     test_disk_wait_held(t->top, 1);
 }
 
-static void release(Pair *t, Step *a, Step *b)
+static void release(Pair *t, TestStep *a, TestStep *b)
 {
     test_disk_hold(t->top, 0);
-    finish(a);
-    finish(b);
+    test_step_finish(a);
+    test_step_finish(b);
 }
 
 /*
@@ -326,7 +313,7 @@ static void release(Pair *t, Step *a, Step *b)
  */
 static void write_during_copy(Pair *t, BlockBackend *writer, int64_t offset)
 {
-    Step copy, write;
+    TestStep copy, write;
 
     start_held(t, 1u << TEST_WRITE, &copy, BDRV_REQ_READ, CLUSTER, 512);
     start(t, &write, writer, BDRV_REQ_WRITE, offset, 512);
@@ -361,7 +348,7 @@ static void test_write_from_beside(Pair *t, gconstpointer by_filter)
 
 static void test_zeroes_during_copy(Pair *t, gconstpointer by_filter)
 {
-    Step copy, zeroes;
+    TestStep copy, zeroes;
 
     start_held(t, 1u << TEST_WRITE, &copy, BDRV_REQ_READ, CLUSTER, 512);
     start(t, &zeroes, t->blk, BDRV_REQ_WRITE_ZEROES, CLUSTER, CLUSTER);
@@ -372,7 +359,7 @@ static void test_zeroes_during_copy(Pair *t, gconstpointer by_filter)
 
 static void test_discard_during_copy(Pair *t, gconstpointer by_filter)
 {
-    Step copy, discard;
+    TestStep copy, discard;
 
     start_held(t, 1u << TEST_WRITE, &copy, BDRV_REQ_READ, CLUSTER, 512);
     start(t, &discard, t->blk, BDRV_REQ_DISCARD, CLUSTER, CLUSTER);
@@ -384,7 +371,7 @@ static void test_discard_during_copy(Pair *t, gconstpointer by_filter)
 /* A write is under way when the read comes: there is nothing to copy then. */
 static void test_copy_during_write(Pair *t, gconstpointer by_filter)
 {
-    Step copy, write;
+    TestStep copy, write;
 
     start_held(t, 1u << TEST_WRITE, &write, BDRV_REQ_WRITE, CLUSTER, 512);
     start(t, &copy, t->blk, BDRV_REQ_READ, CLUSTER, CLUSTER);
@@ -398,7 +385,7 @@ static void test_copy_during_write(Pair *t, gconstpointer by_filter)
 
 static void test_copy_during_discard(Pair *t, gconstpointer by_filter)
 {
-    Step copy, discard;
+    TestStep copy, discard;
 
     start_held(t, 1u << TEST_DISCARD, &discard, BDRV_REQ_DISCARD, CLUSTER,
                CLUSTER);
@@ -410,7 +397,7 @@ static void test_copy_during_discard(Pair *t, gconstpointer by_filter)
 
 static void test_two_copies(Pair *t, gconstpointer by_filter)
 {
-    Step a, b;
+    TestStep a, b;
 
     start_held(t, 1u << TEST_WRITE, &a, BDRV_REQ_READ, CLUSTER, 512);
     start(t, &b, t->blk, BDRV_REQ_READ, CLUSTER + 2048, 512);
@@ -423,20 +410,20 @@ static void test_two_copies(Pair *t, gconstpointer by_filter)
 /* Nor does what has been copied for what is written to it. */
 static void test_read_beside(Pair *t, gconstpointer by_filter)
 {
-    Step write;
+    TestStep write;
 
     goes(t, CLUSTER, 512, 0, 'b', WORKER);
     start_held(t, 1u << TEST_WRITE, &write, BDRV_REQ_WRITE, CLUSTER, 512);
     goes(t, CLUSTER, 512, 0, 'b', INLINE);
     test_disk_hold(t->top, 0);
-    finish(&write);
+    test_step_finish(&write);
     goes(t, CLUSTER, 512, 0, 'X', INLINE);
 }
 
 /* Copies of different clusters do not wait for each other. */
 static void test_copies_beside(Pair *t, gconstpointer by_filter)
 {
-    Step a, b;
+    TestStep a, b;
 
     test_disk_hold(t->top, 1u << TEST_WRITE);
     start(t, &a, t->blk, BDRV_REQ_READ, CLUSTER, 512);
@@ -448,19 +435,19 @@ static void test_copies_beside(Pair *t, gconstpointer by_filter)
 /* The guest scribbles over its buffer before the copy has been written. */
 static void test_buffer_changes(Pair *t, gconstpointer by_filter)
 {
-    Step copy;
+    TestStep copy;
 
     start_held(t, 1u << TEST_WRITE, &copy, BDRV_REQ_READ, CLUSTER, CLUSTER);
     memset(copy.buf, 'G', CLUSTER);
     test_disk_hold(t->top, 0);
-    finish(&copy);
+    test_step_finish(&copy);
     g_assert_cmpint(copy.buf[0], ==, 'b');
     assert_reads(t->blk, CLUSTER, CLUSTER, 'b');
 }
 
 static void test_pool_of_one(Pair *t, gconstpointer by_filter)
 {
-    Step *s = g_new(Step, 40);
+    TestStep *s = g_new(TestStep, 40);
 
     aio_context_set_pool_limits(t->env.ctx, 0, 1);
     test_disk_hold(t->top, 1u << TEST_WRITE);
@@ -471,7 +458,7 @@ static void test_pool_of_one(Pair *t, gconstpointer by_filter)
     test_disk_wait_held(t->top, 1);
     test_disk_hold(t->top, 0);
     for (int i = 0; i < 40; i++) {
-        finish(&s[i]);
+        test_step_finish(&s[i]);
     }
     assert_reads(t->blk, 0, CLUSTER, 'X');
     g_free(s);

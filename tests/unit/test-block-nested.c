@@ -55,42 +55,29 @@ static void teardown(Stack *t, gconstpointer opaque)
     test_env_destroy(&t->env);
 }
 
-typedef struct Step {
-    TestRequest r;
-    uint8_t buf[2 * CLUSTER];
-} Step;
-
-static void start(Stack *t, Step *s, BlockBackend *blk, BdrvRequestType type,
-                  int64_t offset, int64_t bytes)
+static void start(Stack *t, TestStep *s, BlockBackend *blk,
+                  BdrvRequestType type, int64_t offset, int64_t bytes)
 {
-    memset(s->buf, 'X', sizeof(s->buf));
-    test_request_init(&s->r, t->env.ctx, blk, type, offset, bytes, s->buf);
-    test_request_submit(&s->r);
-}
-
-static void finish(Step *s)
-{
-    g_assert_cmpint(test_request_wait(&s->r), ==, 0);
-    test_request_destroy(&s->r);
+    test_step_start(s, t->env.ctx, blk, type, offset, bytes);
 }
 
 /* Reads through the filter, of one cluster: each is alone there. */
-static void start_crowd(Stack *t, Step *s, int64_t offset)
+static void start_crowd(Stack *t, TestStep *s, int64_t offset)
 {
     for (int i = 0; i < CROWD; i++) {
         start(t, &s[i], t->upper, BDRV_REQ_READ, offset, 512);
     }
 }
 
-static void finish_all(Step *s, int n)
+static void finish_all(TestStep *s, int n)
 {
     for (int i = 0; i < n; i++) {
-        finish(&s[i]);
+        test_step_finish(&s[i]);
     }
 }
 
 /* Hold @n requests, each of its own cluster, so that no worker is left. */
-static void occupy_pool(Stack *t, Step *s, int n)
+static void occupy_pool(Stack *t, TestStep *s, int n)
 {
     test_disk_hold(t->disk, 1u << TEST_WRITE);
     for (int i = 0; i < n; i++) {
@@ -99,11 +86,11 @@ static void occupy_pool(Stack *t, Step *s, int n)
     test_disk_wait_held(t->disk, n);
 }
 
-static void assert_lower_writes(Stack *t, Step *write)
+static void assert_lower_writes(Stack *t, TestStep *write)
 {
     uint8_t byte;
 
-    finish(write);
+    test_step_finish(write);
     g_assert_cmpint(blk_pread(t->lower, CLUSTER, 1, &byte, 0), ==, 0);
     g_assert_cmpint(byte, ==, 'X');
 }
@@ -111,9 +98,9 @@ static void assert_lower_writes(Stack *t, Step *write)
 /* The write finds nobody in its way, and the last place in the queue. */
 static void test_queued_behind(Stack *t, gconstpointer pool_size)
 {
-    g_autofree Step *first = g_new(Step, 2);
-    g_autofree Step *crowd = g_new(Step, CROWD);
-    g_autofree Step *write = g_new(Step, 1);
+    g_autofree TestStep *first = g_new(TestStep, 2);
+    g_autofree TestStep *crowd = g_new(TestStep, CROWD);
+    g_autofree TestStep *write = g_new(TestStep, 1);
 
     occupy_pool(t, first, GPOINTER_TO_INT(pool_size));
     start_crowd(t, crowd, CLUSTER);
@@ -129,9 +116,9 @@ static void test_queued_behind(Stack *t, gconstpointer pool_size)
 /* The write waits for the first read, and is queued when that has ended. */
 static void test_parked_behind(Stack *t, gconstpointer pool_size)
 {
-    g_autofree Step *first = g_new(Step, 2);
-    g_autofree Step *crowd = g_new(Step, CROWD);
-    g_autofree Step *write = g_new(Step, 1);
+    g_autofree TestStep *first = g_new(TestStep, 2);
+    g_autofree TestStep *crowd = g_new(TestStep, CROWD);
+    g_autofree TestStep *write = g_new(TestStep, 1);
     int n = GPOINTER_TO_INT(pool_size);
 
     occupy_pool(t, first, n);
@@ -142,7 +129,7 @@ static void test_parked_behind(Stack *t, gconstpointer pool_size)
     test_disk_hold(t->disk, 0);
     finish_all(first, n);
     finish_all(crowd, CROWD);
-    finish(write);
+    test_step_finish(write);
 }
 
 static int num_waiting(BlockDriverState *bs)
@@ -175,7 +162,7 @@ static void until_waiting(Stack *t, int n)
  */
 static void test_overtaken_once(Stack *t, gconstpointer opaque)
 {
-    g_autofree Step *s = g_new(Step, 4);
+    g_autofree TestStep *s = g_new(TestStep, 4);
 
     test_disk_hold(t->disk, 1u << TEST_WRITE);
     start(t, &s[0], t->upper, BDRV_REQ_READ, CLUSTER, 512);
@@ -202,7 +189,7 @@ static void test_overtaken_once(Stack *t, gconstpointer opaque)
 #define SECTORS (4 * CLUSTER / 512)
 
 typedef struct Many {
-    Step step[MANY];
+    TestStep step[MANY];
     uint8_t model[SECTORS];         /* what each is full of */
 } Many;
 
@@ -211,7 +198,7 @@ static void start_random(Stack *t, Many *m, GRand *rand, int i)
 {
     BlockBackend *blk = g_rand_boolean(rand) ? t->upper : t->lower;
     int sector = i / 10;
-    Step *s = &m->step[i];
+    TestStep *s = &m->step[i];
 
     if (i % 10) {
         start(t, s, blk, BDRV_REQ_READ, g_rand_int_range(rand, 0, 3) * CLUSTER,
