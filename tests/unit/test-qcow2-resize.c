@@ -294,6 +294,42 @@ static void shrink_with_block(bool twice)
     g_assert_cmpint(st.st_size > offset, ==, twice);
 }
 
+/* Each block of a chain is counted by the one before it: to drop one takes a
+ * sync, which is not done for thousands. */
+static void test_shrink_chain(void)
+{
+    enum { CLUSTER = 512, PER = 256, FIRST = 3, LAST = 22 };
+    g_autofree char *path = path_of("chain");
+    BlockBackend *blk = create("chain", "size=4M,cluster_size=512");
+    const size_t bytes = LAST * PER * CLUSTER;
+    g_autofree char *image = g_malloc0(bytes);
+    Reftable t;
+
+    write_pattern(blk, 0, 4 * KiB, 1);
+    blk_unref(blk);
+    reftable_read(&t, path);
+    for (int i = FIRST; i <= LAST; i++) {
+        uint64_t offset = i == FIRST ? (FIRST * PER + 6) * CLUSTER :
+                                       ((i - 1) * PER + 7) * CLUSTER;
+
+        stq_be_p(t.entries + i * 8, offset);
+        stw_be_p(image + offset + 6 * 2, i == FIRST);
+        stw_be_p(image + offset + 7 * 2, i < LAST);
+    }
+    memcpy(image, t.image, t.bytes);
+    g_assert_true(g_file_set_contents(path, image, bytes, NULL));
+    g_free(t.image);
+
+    blk = open_image("chain");
+    resize(blk, 2 * MiB, PREALLOC_MODE_OFF);
+    check_pattern(blk, 0, 4 * KiB, 1);
+    blk_unref(blk);
+    reftable_read(&t, path);
+    g_assert_cmphex(ldq_be_p(t.entries + (LAST - 1) * 8), ==, 0);
+    g_assert_cmphex(ldq_be_p(t.entries + (LAST - 9) * 8), !=, 0);
+    g_free(t.image);
+}
+
 static void test_shrink_block_of_its_own(void)
 {
     shrink_with_block(false);
@@ -572,6 +608,7 @@ int main(int argc, char **argv)
     g_test_add_func("/qcow2/resize/shrink", test_shrink);
     g_test_add_func("/qcow2/resize/shrink-preallocated",
                     test_shrink_preallocated);
+    g_test_add_func("/qcow2/resize/shrink-chain", test_shrink_chain);
     g_test_add_func("/qcow2/resize/shrink-block-of-its-own",
                     test_shrink_block_of_its_own);
     g_test_add_func("/qcow2/resize/shrink-block-twice",
